@@ -1,0 +1,64 @@
+"""What the generators must know of a CPU: vector width, number of vector registers, fused multiply-add."""
+
+from __future__ import annotations
+
+import functools
+import platform
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Target:
+    """A SIMD instruction set as the kernel generators see it.
+
+    Attributes
+    ----------
+    name : str
+        For reports and test ids.
+    vector_nbytes : int
+        Width of a vector register.
+    registers : int
+        Number of architectural vector registers: bounds the register tile of a micro-kernel.
+    has_fma : bool
+        Whether a fused multiply-add is one instruction. Without it ``llvm.fma`` becomes a library call per
+        lane, so the emitter multiplies and adds.
+    """
+
+    name: str
+    vector_nbytes: int
+    registers: int
+    has_fma: bool
+
+    def lanes(self, itemsize: int) -> int:
+        """Return how many elements of `itemsize` bytes a vector holds."""
+        return self.vector_nbytes // itemsize
+
+
+SSE2 = Target("sse2", 16, 16, has_fma=False)
+AVX = Target("avx", 32, 16, has_fma=False)
+AVX2 = Target("avx2", 32, 16, has_fma=True)
+AVX512 = Target("avx512", 64, 32, has_fma=True)
+NEON = Target("neon", 16, 32, has_fma=True)
+#: Anything else: 128-bit vectors, which LLVM splits where there are none.
+GENERIC = Target("generic", 16, 16, has_fma=False)
+
+
+def target_of(machine: str, features: str) -> Target:
+    """Return the target for `machine` (as `platform.machine` says it) with LLVM's feature string."""
+    machine = machine.lower()
+    enabled = {f[1:] for f in features.split(",") if f.startswith("+")}
+    if machine in {"x86_64", "amd64", "i686", "i386"}:
+        if {"avx512f", "avx512vl", "avx512dq"} <= enabled:
+            return AVX512
+        if {"avx2", "fma"} <= enabled:
+            return AVX2
+        return AVX if "avx" in enabled else SSE2
+    return NEON if machine in {"aarch64", "arm64"} else GENERIC
+
+
+@functools.cache
+def host() -> Target:
+    """Return the target that Numba compiles for in this process (NUMBA_CPU_NAME and _FEATURES count)."""
+    from numba.core.registry import cpu_target  # noqa: PLC0415  starts LLVM: only when a kernel is compiled
+
+    return target_of(platform.machine(), cpu_target.target_context.codegen()._tm_features)  # noqa: SLF001
