@@ -1,0 +1,9 @@
+"""The direct backend: the definition's sum, unrolled over nothing but registers and cache."""
+
+from __future__ import annotations
+
+from fastconv.backends.base import Algorithm
+from fastconv.backends.direct.loops import Loops
+
+#: In order of preference.
+ALGORITHMS: tuple[Algorithm, ...] = (Loops(),)

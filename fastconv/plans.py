@@ -1,0 +1,222 @@
+"""`Plan`: one prepared convolution of fixed shape. Weights are packed, workspace is known, nothing changes any more."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastconv._typing import Array
+from fastconv.errors import DTypeError, ShapeError
+from fastconv.problem import ConvProblem
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a user's arrays map to the canonical (N, C, H, W) view: spatial axes, batch axis, place of the channels."""
+
+    spatial: int = 2
+    is_batched: bool = True
+    channels_last: bool = False
+
+    def canonical(self, array: Array) -> Array:
+        """Return the (N, C, H, W) view of a user's array; no data moves."""
+        if not self.is_batched:
+            array = array[np.newaxis]
+        if self.channels_last:
+            array = np.moveaxis(array, -1, 1)
+        if self.spatial == 1:
+            array = array[:, :, np.newaxis, :]
+        return array
+
+    def user_shape(self, shape: tuple[int, int, int, int]) -> tuple[int, ...]:
+        """Return the shape of a user's array from the canonical one."""
+        n, c, h, w = shape
+        spatial = (w,) if self.spatial == 1 else (h, w)
+        inner = (*spatial, c) if self.channels_last else (c, *spatial)
+        return (n, *inner) if self.is_batched else inner
+
+
+CANONICAL = Form()
+
+
+class Plan(ABC):
+    """A convolution of fixed shape, ready to run; immutable and usable by many threads at once.
+
+    Attributes
+    ----------
+    problem : ConvProblem
+        What it computes.
+    backend : str
+        Full name of the algorithm, such as "direct:dense".
+    threads : int
+        Threads it runs on. The result has the same bits for any number.
+    workspace_nbytes : int
+        Scratch memory that a call takes at most, over all threads.
+    packed_nbytes : int
+        Memory of the packed weights, held by the plan.
+    description : str
+        What the algorithm decided for this problem, in a few words.
+    """
+
+    def __init__(
+        self,
+        backend: str,
+        problem: ConvProblem,
+        *,
+        threads: int = 1,
+        workspace_nbytes: int = 0,
+        packed_nbytes: int = 0,
+        description: str = "",
+    ) -> None:
+        self.backend = backend
+        self.problem = problem
+        self.threads = threads
+        self.workspace_nbytes = workspace_nbytes
+        self.packed_nbytes = packed_nbytes
+        self.description = description
+        self._form = CANONICAL
+        self._source: tuple[Any, ...] | None = None
+
+    @abstractmethod
+    def execute(self, x: Array, residual: Array | None, out: Array) -> None:
+        """Compute into `out`; nothing is checked.
+
+        Parameters
+        ----------
+        x : ndarray of shape (N, IC, IH, IW)
+            Any strides, aligned, of the problem's dtype.
+        residual : ndarray of shape (N, OC, OH, OW) or None
+            Any strides; given exactly if ``problem.has_residual``.
+        out : ndarray of shape (N, OC, OH, OW)
+            Any strides; shares no memory with the inputs.
+        """
+
+    def in_form(self, form: Form) -> Plan:
+        """Return this plan for arrays of another form; the packed weights are shared."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._form = form
+        return other
+
+    def __call__(self, x: Array, residual: Array | None = None, *, out: Array | None = None) -> Array:
+        """Convolve `x`.
+
+        Parameters
+        ----------
+        x : ndarray
+            Of the shape and dtype that the plan was made for.
+        residual : ndarray, optional
+            Of the result's shape; required exactly if the plan was made with one.
+        out : ndarray, optional
+            Where the result goes; untouched when the call is refused.
+
+        Returns
+        -------
+        ndarray
+            The result, `out` if given.
+
+        Raises
+        ------
+        ShapeError, DTypeError
+            If an array does not fit the plan.
+        """
+        p, form = self.problem, self._form
+        x = np.asarray(x)
+        self._check("x", x, form.user_shape(p.x_shape))
+        if p.has_residual != (residual is not None):
+            raise ShapeError(
+                f"plan: it was made {'with' if p.has_residual else 'without'} a residual, but the call gives "
+                f"{'none' if residual is None else 'one'}."
+            )
+        shape = form.user_shape(p.out_shape)
+        if residual is not None:
+            residual = np.asarray(residual)
+            self._check("residual", residual, shape)
+        if out is None:
+            target = result = np.empty(shape, p.dtype)
+        else:
+            check_out("plan", out, shape, p.dtype)
+            result = out
+            overlaps = np.may_share_memory(out, x) or (residual is not None and np.may_share_memory(out, residual))
+            target = np.empty(shape, p.dtype) if overlaps or not out.flags.aligned else out
+        if target.size:
+            self.execute(
+                _aligned(form.canonical(x)),
+                None if residual is None else _aligned(form.canonical(residual)),
+                form.canonical(target),
+            )
+        if target is not result:
+            result[...] = target
+        return result
+
+    def _check(self, name: str, array: Array, shape: tuple[int, ...]) -> None:
+        if array.shape != shape:
+            raise ShapeError(f"plan: {name} must have the shape {shape}; got {array.shape}. A plan has a fixed shape: use Conv2d for any size.")
+        if array.dtype != self.problem.dtype:
+            raise DTypeError(f"plan: {name} must be {self.problem.dtype}; got {array.dtype}. Convert it with astype.")
+
+    def remember_source(self, algorithm: Any, w: Array, bias: Array | None, max_workspace: int | None) -> None:
+        """Keep what it takes to make this plan again in another process."""
+        self._source = (algorithm, w, bias, max_workspace)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._source is None:
+            raise TypeError(f"{type(self).__name__} was not made by a backend of the table and cannot be pickled.")
+        algorithm, w, bias, max_workspace = self._source
+        return (_remake, (algorithm, self.problem, w, bias, self.threads, max_workspace, self._form))
+
+    def __repr__(self) -> str:
+        return f"<fastconv.Plan {self.backend} {self.problem}>"
+
+
+def _remake(
+    algorithm: Any, problem: ConvProblem, w: Array, bias: Array | None, threads: int, max_workspace: int | None, form: Form
+) -> Plan:
+    plan: Plan = algorithm.make_plan(problem, w, bias, threads=threads, max_workspace=max_workspace)
+    plan.remember_source(algorithm, w, bias, max_workspace)
+    return plan.in_form(form)
+
+
+def check_out(subject: str, out: Array, shape: tuple[int, ...], dtype: str) -> None:
+    """Raise unless `out` is a writable ndarray of exactly `shape` and `dtype`."""
+    if not isinstance(out, np.ndarray):
+        raise DTypeError(f"{subject}: out must be a NumPy array; got {type(out).__name__}.")
+    if out.shape != shape:
+        raise ShapeError(f"{subject}: out must have the shape of the result, {shape}; got {out.shape}.")
+    if out.dtype != dtype or not out.dtype.isnative:
+        raise DTypeError(f"{subject}: out must have the dtype of the result, {dtype}; got {out.dtype}.")
+    if not out.flags.writeable:
+        raise ValueError(f"{subject}: out is read-only. Pass a writable array.")
+    if any(step == 0 and length > 1 for step, length in zip(out.strides, out.shape, strict=True)):
+        raise ValueError(f"{subject}: out has a stride of 0, so its elements share memory. Pass an array with elements of its own.")
+
+
+def _aligned(array: Array) -> Array:
+    return array if array.flags.aligned else array.copy()
+
+
+def row_contiguous(array: Array) -> Array:
+    """Return `array` (N, C, H, W) with neighbouring columns or neighbouring channels next to each other, copied if need be.
+
+    Kernels read sources whose last axis has a stride of one element (rows, at any distance, may run backwards),
+    or whose channels do (channels-last). Other layouts are rare enough to be copied.
+    """
+    if array.strides[3] == array.itemsize or array.shape[3] == 1:
+        return array
+    if array.strides[1] == array.itemsize and array.shape[1] > 1:
+        return array
+    return np.ascontiguousarray(array)
+
+
+def element_strides(array: Array) -> tuple[int, ...]:
+    """Return the strides of `array` in elements; they must be multiples of the item size."""
+    return tuple(step // array.itemsize for step in array.strides)
+
+
+def address(array: Array) -> int:
+    """Return the address of the first element; the caller keeps `array` alive while kernels use it."""
+    pointer: int = array.__array_interface__["data"][0]
+    return pointer
