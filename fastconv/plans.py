@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +79,8 @@ class Plan(ABC):
         self.packed_nbytes = packed_nbytes
         self.description = description
         self._form = CANONICAL
-        self._source: tuple[Any, ...] | None = None
+        self._subject = "plan"
+        self._origin: tuple[Callable[..., Plan], tuple[Any, ...], dict[str, Any]] | None = None
 
     @abstractmethod
     def execute(self, x: Array, residual: Array | None, out: Array) -> None:
@@ -94,11 +96,11 @@ class Plan(ABC):
             Any strides; shares no memory with the inputs.
         """
 
-    def in_form(self, form: Form) -> Plan:
-        """Return this plan for arrays of another form; the packed weights are shared."""
+    def in_form(self, form: Form, subject: str = "plan") -> Plan:
+        """Return this plan for arrays of another form, speaking of itself as `subject`; packed weights are shared."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other._form = form
+        other._form, other._subject = form, subject
         return other
 
     def __call__(self, x: Array, residual: Array | None = None, *, out: Array | None = None) -> Array:
@@ -128,7 +130,7 @@ class Plan(ABC):
         self._check("x", x, form.user_shape(p.x_shape))
         if p.has_residual != (residual is not None):
             raise ShapeError(
-                f"plan: it was made {'with' if p.has_residual else 'without'} a residual, but the call gives "
+                f"{self._subject}: it was made {'with' if p.has_residual else 'without'} a residual, but the call gives "
                 f"{'none' if residual is None else 'one'}."
             )
         shape = form.user_shape(p.out_shape)
@@ -138,7 +140,7 @@ class Plan(ABC):
         if out is None:
             target = result = np.empty(shape, p.dtype)
         else:
-            check_out("plan", out, shape, p.dtype)
+            check_out(self._subject, out, shape, p.dtype)
             result = out
             overlaps = np.may_share_memory(out, x) or (residual is not None and np.may_share_memory(out, residual))
             target = np.empty(shape, p.dtype) if overlaps or not out.flags.aligned else out
@@ -154,30 +156,29 @@ class Plan(ABC):
 
     def _check(self, name: str, array: Array, shape: tuple[int, ...]) -> None:
         if array.shape != shape:
-            raise ShapeError(f"plan: {name} must have the shape {shape}; got {array.shape}. A plan has a fixed shape: use Conv2d for any size.")
-        if array.dtype != self.problem.dtype:
-            raise DTypeError(f"plan: {name} must be {self.problem.dtype}; got {array.dtype}. Convert it with astype.")
+            raise ShapeError(
+                f"{self._subject}: {name} must have the shape {shape}; got {array.shape}. A plan has a fixed shape: use Conv2d for any size."
+            )
+        if array.dtype != self.problem.dtype or not array.dtype.isnative:
+            raise DTypeError(f"{self._subject}: {name} must be {self.problem.dtype}; got {array.dtype}. Convert it with astype.")
 
-    def remember_source(self, algorithm: Any, w: Array, bias: Array | None, max_workspace: int | None) -> None:
-        """Keep what it takes to make this plan again in another process."""
-        self._source = (algorithm, w, bias, max_workspace)
+    def remember_origin(self, remake: Callable[..., Plan], *args: Any, **kwargs: Any) -> None:
+        """Keep the call that makes this plan again in another process: what pickling stores."""
+        self._origin = (remake, args, kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._source is None:
-            raise TypeError(f"{type(self).__name__} was not made by a backend of the table and cannot be pickled.")
-        algorithm, w, bias, max_workspace = self._source
-        return (_remake, (algorithm, self.problem, w, bias, self.threads, max_workspace, self._form))
+        if self._origin is None:
+            raise TypeError(f"{type(self).__name__} does not know how it was made and cannot be pickled. Pickle the plan of fastconv.plan.")
+        return (_remake, (*self._origin, self._form, self._subject))
 
     def __repr__(self) -> str:
         return f"<fastconv.Plan {self.backend} {self.problem}>"
 
 
-def _remake(
-    algorithm: Any, problem: ConvProblem, w: Array, bias: Array | None, threads: int, max_workspace: int | None, form: Form
-) -> Plan:
-    plan: Plan = algorithm.make_plan(problem, w, bias, threads=threads, max_workspace=max_workspace)
-    plan.remember_source(algorithm, w, bias, max_workspace)
-    return plan.in_form(form)
+def _remake(remake: Callable[..., Plan], args: tuple[Any, ...], kwargs: dict[str, Any], form: Form, subject: str) -> Plan:
+    plan = remake(*args, **kwargs)
+    plan.remember_origin(remake, *args, **kwargs)
+    return plan.in_form(form, subject)
 
 
 def check_out(subject: str, out: Array, shape: tuple[int, ...], dtype: str) -> None:

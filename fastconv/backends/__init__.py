@@ -7,7 +7,6 @@ import functools
 
 from fastconv.backends import direct, im2col, naive
 from fastconv.backends.base import Algorithm
-from fastconv.problem import ConvProblem
 
 #: Every algorithm. Tests, benchmarks, ``explain`` and the command line iterate this.
 TABLE: tuple[Algorithm, ...] = (
@@ -49,9 +48,3 @@ def suggestion(name: str) -> str:
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"must be 'auto', one of {', '.join(map(repr, backends()))}, or a variant such as {TABLE[0].name!r}; got {name!r}.{hint}"
 
-
-def reason_against(algorithm: Algorithm, problem: ConvProblem) -> str | None:
-    """Return why `algorithm` cannot compute `problem`, or None; a float16 problem may run through float32."""
-    if problem.dtype == "float16" and "float16" not in algorithm.dtypes:
-        return algorithm.why_not(problem.replace(dtype="float32"))
-    return algorithm.why_not(problem)

@@ -120,6 +120,12 @@ class Algorithm(ABC):
             If it cannot work within `max_workspace`.
         """
 
+    def computed(self, problem: ConvProblem) -> ConvProblem:
+        """Return the problem that it really computes: in float32 where it does not store float16 itself."""
+        if problem.dtype == "float16" and "float16" not in self.dtypes:
+            return problem.replace(dtype="float32")
+        return problem
+
     def dtype_reason(self, problem: ConvProblem) -> str | None:
         """Return the reason if the problem's dtype is not one of `dtypes`, else None."""
         if problem.dtype in self.dtypes:

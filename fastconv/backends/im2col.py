@@ -47,7 +47,7 @@ class Im2col(Algorithm):
         return Work(
             flops=p.flops / efficiency,
             nbytes=p.x_nbytes + p.out_nbytes + 4.0 * unrolled,
-            calls=tiles * (p.mb if _is_pointwise(p) else 4),
+            calls=p.mb * p.g if _is_pointwise(p) else 4 * tiles,
             parallelism=1 if tile_rows * p.ow < 64 else 8,
         )
 
@@ -119,15 +119,9 @@ class _Im2colPlan(Plan):
         icg, ocg = p.ic // p.g, p.oc // p.g
         for n in range(p.mb):
             for g in range(p.g):
-                # np.matmul over rows where the plane is not contiguous: no copy of the source either way.
-                source = x[n, g * icg : (g + 1) * icg].transpose(1, 0, 2)
-                product = np.matmul(self._w[g], source) if p.oh > 1 and not x.flags.c_contiguous else None
-                target = out[n, g * ocg : (g + 1) * ocg]
-                if product is None:
-                    flat = x[n, g * icg : (g + 1) * icg].reshape(icg, p.ih * p.iw)
-                    target[...] = np.matmul(self._w[g], flat).reshape(ocg, p.oh, p.ow)
-                else:
-                    target[...] = product.transpose(1, 0, 2)
+                # A view for contiguous and for channels-last planes, which BLAS reads as a transposed matrix.
+                flat = x[n, g * icg : (g + 1) * icg].reshape(icg, p.ih * p.iw)
+                out[n, g * ocg : (g + 1) * ocg] = np.matmul(self._w[g], flat).reshape(ocg, p.oh, p.ow)
 
     def _multiply_tiles(self, x: Array, out: Array) -> None:
         p = self.problem

@@ -78,7 +78,7 @@ def conv_task(
     blocks = (oh + block - 1) // block
     n, rest = divmod(t, oc * blocks)
     o, b = divmod(rest, blocks)
-    acc = np.empty_like(zero, shape=(ow,))
+    acc = np.empty(ow, zero.dtype)
     for i in range(b * block, min((b + 1) * block, oh)):
         conv_row(src, weights, acc, rows, cols, geometry, fill, n, o, i)
         dst[n, o, i, :] = acc

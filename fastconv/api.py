@@ -1,0 +1,475 @@
+"""The public functions: user words become numbers here, once; below, everything is trusted."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastconv import planner
+from fastconv._typing import Activation, Array, DataFormat, Padding, PaddingMode, Pair
+from fastconv.errors import ShapeError
+from fastconv.explanation import Explanation, explained
+from fastconv.plans import Plan, check_out
+from fastconv.requests import Geometry, Request, as_array, geometry, overlaps, request
+from fastconv.settings import Config, get_config
+
+#: Plans that a `Conv2d` keeps, one per shape, dtype and setting that it met last.
+PLANS_PER_LAYER = 16
+
+
+def _convolve(
+    words: Geometry, x: npt.ArrayLike, w: npt.ArrayLike, bias: Any, residual: Any, backend: str | None, out: Array | None, *, flip_kernel: bool
+) -> Array:
+    """Run one request of any public convolution function."""
+    subject = words.subject
+    source, weights = as_array(subject, "x", x), as_array(subject, "w", w)
+    bias = None if bias is None else as_array(subject, "bias", bias)
+    residual = None if residual is None else as_array(subject, "residual", residual)
+    asked = _request(words, source, weights, bias, residual)
+    problem, config = asked.problem, get_config()
+    if out is not None:
+        check_out(subject, out, asked.form.user_shape(problem.out_shape), problem.dtype)
+    decision = planner.decide(problem, config, backend)
+    dtype = np.dtype(problem.dtype)
+    plan = planner.prepare(
+        decision, problem, config, _canonical_weights(weights, dtype, flip_kernel=flip_kernel), None if bias is None else bias.astype(dtype, copy=False)
+    ).in_form(asked.form, subject)
+    converted = source.astype(dtype, copy=False)
+    added = None if residual is None else residual.astype(dtype, copy=False)
+    if out is not None and overlaps(out, (weights, bias)):
+        out[...] = plan(converted, added)
+        return out
+    return plan(converted, added, out=out)
+
+
+def _request(words: Geometry, x: Array, w: Array, bias: Array | None, residual: Array | None) -> Request:
+    dtypes = [x.dtype, w.dtype]
+    dtypes += [array.dtype for array in (bias, residual) if array is not None]
+    return request(
+        words, x.shape, w.shape, tuple(dtypes), None if bias is None else bias.shape, None if residual is None else residual.shape
+    )
+
+
+def _canonical_weights(w: Array, dtype: np.dtype[Any], *, flip_kernel: bool) -> Array:
+    """Return the weights as (OC, IC/G, KH, KW), rotated by 180 degrees for a mathematical convolution."""
+    w = w.astype(dtype, copy=False)
+    if w.ndim == 3:
+        w = w[:, :, np.newaxis]
+    return w[:, :, ::-1, ::-1] if flip_kernel else w
+
+
+def conv2d(
+    x: npt.ArrayLike,
+    w: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    *,
+    padding_mode: PaddingMode = "zeros",
+    padding_value: complex = 0.0,
+    flip_kernel: bool = False,
+    activation: Activation = None,
+    residual: npt.ArrayLike | None = None,
+    data_format: DataFormat = "NCHW",
+    backend: str | None = None,
+    out: Array | None = None,
+) -> Array:
+    r"""Cross-correlate multi-channel images with kernels, as a convolution layer does.
+
+    ``y[n, o, i, j] = b[o] + sum over c, r, s of xp[n, c0(o) + c, i*s_h + r*d_h, j*s_w + s*d_w] * w[o, c, r, s]``,
+    where ``xp`` is ``x`` padded and ``c0(o)`` the first input channel of o's group.
+
+    Parameters
+    ----------
+    x : array_like of shape (N, C_in, H, W) or (C_in, H, W)
+        Source images; (N, H, W, C_in) with ``data_format="NHWC"``. Any strides. float32, float64, complex64,
+        complex128, float16 (computed in float32) or integers (exact, wrapping as in NumPy).
+    w : array_like of shape (C_out, C_in/groups, K_h, K_w)
+        Kernels. Mixed dtypes follow `numpy.result_type`.
+    bias : array_like of shape (C_out,), optional
+        Added to each output channel.
+    stride, dilation : int or (int, int)
+        Steps of the window and of its taps along height and width, at least 1.
+    padding : int, (int, int), ((top, bottom), (left, right)) or str
+        "valid" (none), "same" or "same_upper" (ceil(n/stride) outputs, an odd row or column at the end),
+        "same_lower" (at the start), "full" (every overlap).
+    groups : int
+        Input and output channels are cut into so many independent groups.
+    padding_mode : {"zeros", "constant", "reflect", "symmetric", "replicate", "circular"}
+        What the border holds; "reflect" leaves the edge out, "symmetric" repeats it.
+    padding_value : scalar
+        The value of "constant".
+    flip_kernel : bool
+        Rotate the kernels by 180 degrees: the mathematical convolution.
+    activation : {"relu", "relu6", "silu", "sigmoid", "tanh", "gelu"} or (low, high), optional
+        Applied to the sum of everything; a pair clamps.
+    residual : array_like of the result's shape, optional
+        Added before the activation.
+    data_format : {"NCHW", "NHWC"}
+        Layout of `x`, `residual` and the result.
+    backend : str, optional
+        "auto", a name of `backends` or a variant such as "direct:loops"; by default the configured one.
+    out : ndarray, optional
+        Where the result goes: its exact shape and dtype. May overlap the inputs.
+
+    Returns
+    -------
+    ndarray of shape (N, C_out, OH, OW)
+        With OH = floor((H + top + bottom - d_h*(K_h-1) - 1)/s_h) + 1 and OW alike; without N if `x` has none.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes do not fit together or the kernel does not fit into the padded input.
+    DTypeError
+        If the dtypes promote to one that is not computed.
+    UnsupportedProblem
+        If the named backend cannot do it; the message names those that can.
+    ValueError
+        If a word or number is not allowed.
+
+    See Also
+    --------
+    Conv2d : the same with the weights packed once.
+    plan : the same for one shape, with everything decided before.
+    explain : what would be chosen, and why.
+
+    Notes
+    -----
+    **Complexity** 2*N*C_out*OH*OW*(C_in/groups)*K_h*K_w flops by the definition; FFT and Winograd take fewer.
+    **Accuracy** accuracy="strict" keeps every backend within the bound of plain summation,
+    \|error\| <= gamma_k * sum \|x\|\|w\| with k = C_in/groups*K_h*K_w; the other modes are a few times that.
+    **Memory** no padded or unrolled copy of the input is made.
+
+    References
+    ----------
+    .. [1] V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep learning", 2016, arXiv:1603.07285.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> x = np.arange(9.0).reshape(1, 1, 3, 3)
+    >>> w = np.arange(4.0).reshape(1, 1, 2, 2)
+    >>> fastconv.conv2d(x, w)[0, 0]
+    array([[19., 25.],
+           [37., 43.]])
+    """
+    words = geometry("conv2d", 2, stride, padding, dilation, groups, padding_mode, padding_value, activation, data_format)
+    return _convolve(words, x, w, bias, residual, backend, out, flip_kernel=flip_kernel)
+
+
+def conv1d(
+    x: npt.ArrayLike,
+    w: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    *,
+    padding_mode: PaddingMode = "zeros",
+    padding_value: complex = 0.0,
+    flip_kernel: bool = False,
+    activation: Activation = None,
+    residual: npt.ArrayLike | None = None,
+    data_format: DataFormat = "NCHW",
+    backend: str | None = None,
+    out: Array | None = None,
+) -> Array:
+    """Cross-correlate multi-channel signals with kernels: `conv2d` along one axis.
+
+    Parameters
+    ----------
+    x : array_like of shape (N, C_in, L) or (C_in, L)
+        Source signals; (N, L, C_in) with ``data_format="NHWC"``.
+    w : array_like of shape (C_out, C_in/groups, K)
+        Kernels.
+    bias, stride, padding, dilation, groups, padding_mode, padding_value, flip_kernel, activation, residual, data_format, backend, out
+        As in `conv2d`, with one number per spatial argument; unequal padding as ``((left, right),)``.
+
+    Returns
+    -------
+    ndarray of shape (N, C_out, OL)
+        With OL = floor((L + left + right - dilation*(K-1) - 1)/stride) + 1.
+
+    Raises
+    ------
+    ShapeError, DTypeError, UnsupportedProblem, ValueError
+        As in `conv2d`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> fastconv.conv1d(np.array([[1.0, 2.0, 4.0, 7.0]]), np.array([[[-1.0, 1.0]]]))
+    array([[1., 2., 3.]])
+    """
+    words = geometry("conv1d", 1, stride, padding, dilation, groups, padding_mode, padding_value, activation, data_format)
+    return _convolve(words, x, w, bias, residual, backend, out, flip_kernel=flip_kernel)
+
+
+def plan(
+    x_shape: tuple[int, ...],
+    w: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    *,
+    padding_mode: PaddingMode = "zeros",
+    padding_value: complex = 0.0,
+    flip_kernel: bool = False,
+    activation: Activation = None,
+    has_residual: bool = False,
+    data_format: DataFormat = "NCHW",
+    dtype: npt.DTypeLike | None = None,
+    backend: str | None = None,
+) -> Plan:
+    """Prepare a convolution of fixed shape: choose the backend, pack the weights, book the workspace.
+
+    Parameters
+    ----------
+    x_shape : tuple of int
+        Shape of the arrays to come: (N, C_in, H, W) or (C_in, H, W); with a 3-axis `w`, (N, C_in, L) or (C_in, L).
+    w : array_like of shape (C_out, C_in/groups, K_h, K_w) or (C_out, C_in/groups, K)
+        Kernels; copied.
+    dtype : dtype, optional
+        That of the arrays to come; by default the weights'.
+    has_residual : bool
+        Whether calls give a residual.
+    bias, stride, padding, dilation, groups, padding_mode, padding_value, flip_kernel, activation, data_format, backend
+        As in `conv2d`.
+
+    Returns
+    -------
+    Plan
+        Call it as ``plan(x, residual=None, out=None)``. Immutable, usable by many threads at once, picklable.
+
+    Raises
+    ------
+    ShapeError, DTypeError, UnsupportedProblem, ValueError
+        As in `conv2d`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> p = fastconv.plan((1, 3, 3), np.ones((1, 1, 2, 2)))
+    >>> p(np.ones((1, 3, 3)))
+    array([[[4., 4.],
+            [4., 4.]]])
+    """
+    weights = as_array("plan", "w", w)
+    spatial = _spatial("plan", weights.shape)
+    words = geometry("plan", spatial, stride, padding, dilation, groups, padding_mode, padding_value, activation, data_format)
+    bias = None if bias is None else as_array("plan", "bias", bias)
+    asked = _fixed_request(words, tuple(x_shape), weights, bias, dtype, has_residual=has_residual)
+    return _make(asked, get_config(), backend, weights, bias, flip_kernel=flip_kernel)
+
+
+def _spatial(subject: str, w_shape: tuple[int, ...]) -> int:
+    if len(w_shape) not in {3, 4}:
+        raise ShapeError(f"{subject}: w must have 4 axes (C_out, C_in/groups, K_h, K_w), or 3 for one dimension; got the shape {w_shape}.")
+    return len(w_shape) - 2
+
+
+def _fixed_request(
+    words: Geometry, x_shape: tuple[int, ...], w: Array, bias: Array | None, dtype: npt.DTypeLike | None, *, has_residual: bool
+) -> Request:
+    """Return the request for arrays that are yet to come."""
+    dtypes = (np.dtype(w.dtype if dtype is None else dtype), w.dtype, *(() if bias is None else (bias.dtype,)))
+    bias_shape = None if bias is None else bias.shape
+    asked = request(words, x_shape, w.shape, dtypes, bias_shape)
+    if not has_residual:
+        return asked
+    return request(words, x_shape, w.shape, dtypes, bias_shape, asked.form.user_shape(asked.problem.out_shape))
+
+
+def _make(asked: Request, config: Config, backend: str | None, w: Array, bias: Array | None, *, flip_kernel: bool) -> Plan:
+    """Return a plan that keeps its own copy of the weights, so that it can be pickled and never changes."""
+    problem = asked.problem
+    dtype = np.dtype(problem.dtype)
+    decision = planner.decide(problem, config, backend, is_prepared=True)
+    weights = _canonical_weights(w, dtype, flip_kernel=flip_kernel).copy(order="C")
+    own_bias = None if bias is None else bias.astype(dtype)
+    made = planner.prepare(decision, problem, config, weights, own_bias)
+    made.remember_origin(
+        planner.plan_by_name, made.backend, problem, weights, own_bias, threads=config.threads, max_workspace=config.max_workspace
+    )
+    return made.in_form(asked.form)
+
+
+class Conv2d:
+    """A convolution layer: weights packed once, called on arrays of any size. Immutable, usable by many threads.
+
+    Parameters
+    ----------
+    w : array_like of shape (C_out, C_in/groups, K_h, K_w)
+        Kernels; copied.
+    bias, stride, padding, dilation, groups, padding_mode, padding_value, flip_kernel, activation, data_format, backend
+        As in `conv2d`.
+
+    Notes
+    -----
+    **Memory** it keeps a plan, with packed weights, for each of the last 16 combinations of shape, dtype and
+    settings that it met.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> blur = fastconv.Conv2d(np.full((1, 1, 3, 3), 1 / 9), padding="same", padding_mode="symmetric")
+    >>> blur(np.ones((1, 5, 5))).shape
+    (1, 5, 5)
+    """
+
+    def __init__(
+        self,
+        w: npt.ArrayLike,
+        bias: npt.ArrayLike | None = None,
+        stride: Pair = 1,
+        padding: Padding = 0,
+        dilation: Pair = 1,
+        groups: int = 1,
+        *,
+        padding_mode: PaddingMode = "zeros",
+        padding_value: complex = 0.0,
+        flip_kernel: bool = False,
+        activation: Activation = None,
+        data_format: DataFormat = "NCHW",
+        backend: str | None = None,
+    ) -> None:
+        self._w = as_array("Conv2d", "w", w).copy(order="C")
+        self._bias = None if bias is None else as_array("Conv2d", "bias", bias).copy()
+        self._words = geometry("Conv2d", 2, stride, padding, dilation, groups, padding_mode, padding_value, activation, data_format)
+        self._flip_kernel = flip_kernel
+        self._backend = backend
+        self._check_weights()
+        self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def _check_weights(self) -> None:
+        """Refuse now what no input could make right, by asking for the smallest input that would fit."""
+        shape = self._w.shape
+        if len(shape) != 4:
+            raise ShapeError(f"Conv2d: w must have the shape (C_out, C_in/groups, K_h, K_w); got {len(shape)} axes, w.shape = {shape}.")
+        groups = self._words.groups
+        channels = shape[1] * groups if isinstance(groups, int) else shape[1]
+        spans = [1, 1] if 0 in shape else [1 + 2 * k for k in shape[2:]]
+        dilation = self._words.dilation
+        reach = max(dilation) if isinstance(dilation, tuple) and dilation else dilation
+        size = [n * reach if isinstance(reach, int) else n for n in spans]
+        x_shape = (*size, channels) if self._words.data_format == "NHWC" else (channels, *size)
+        self._requested(x_shape, self._w.dtype, None)
+
+    def _requested(self, x_shape: tuple[int, ...], dtype: np.dtype[Any], residual: Array | None) -> Request:
+        dtypes = [dtype, self._w.dtype]
+        dtypes += [array.dtype for array in (self._bias, residual) if array is not None]
+        return request(
+            self._words, x_shape, self._w.shape, tuple(dtypes),
+            None if self._bias is None else self._bias.shape, None if residual is None else residual.shape,
+        )  # fmt: skip
+
+    def plan_for(self, x_shape: tuple[int, ...], dtype: npt.DTypeLike | None = None, *, has_residual: bool = False) -> Plan:
+        """Return the plan that a call on an array of this shape and dtype uses, making it if need be."""
+        dtype = np.dtype(self._w.dtype if dtype is None else dtype)
+        asked = self._requested(tuple(x_shape), dtype, None)
+        if has_residual:
+            shape = asked.form.user_shape(asked.problem.out_shape)
+            asked = self._requested(tuple(x_shape), dtype, np.broadcast_to(np.zeros(1, asked.problem.dtype), shape))
+        return self._plan(asked)
+
+    def _plan(self, asked: Request) -> Plan:
+        config = get_config()
+        key = (asked, config)
+        with self._lock:
+            found = self._plans.get(key)
+            if found is not None:
+                self._plans.move_to_end(key)
+                return found
+        # Made outside the lock: other threads go on, and two that make the same plan make equal ones.
+        made = _make(asked, config, self._backend, self._w, self._bias, flip_kernel=self._flip_kernel).in_form(asked.form, "Conv2d")
+        with self._lock:
+            self._plans[key] = made
+            while len(self._plans) > PLANS_PER_LAYER:
+                self._plans.popitem(last=False)
+        return made
+
+    def __call__(self, x: npt.ArrayLike, residual: npt.ArrayLike | None = None, *, out: Array | None = None) -> Array:
+        """Convolve `x` of shape (N, C_in, H, W) or (C_in, H, W); see `conv2d` for result and errors."""
+        source = as_array("Conv2d", "x", x)
+        added = None if residual is None else as_array("Conv2d", "residual", residual)
+        asked = self._requested(source.shape, source.dtype, added)
+        dtype = asked.problem.dtype
+        if out is not None:
+            check_out("Conv2d", out, asked.form.user_shape(asked.problem.out_shape), dtype)
+        made = self._plan(asked)
+        return made(source.astype(dtype, copy=False), None if added is None else added.astype(dtype, copy=False), out=out)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        del state["_plans"], state["_lock"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._plans = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<fastconv.Conv2d {self._w.shape} {self._w.dtype}>"
+
+
+def explain(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    bias: bool = False,  # noqa: FBT001, FBT002  the position of conv2d's bias
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    *,
+    padding_mode: PaddingMode = "zeros",
+    padding_value: complex = 0.0,
+    activation: Activation = None,
+    has_residual: bool = False,
+    data_format: DataFormat = "NCHW",
+    dtype: npt.DTypeLike = "float32",
+    backend: str | None = None,
+    is_prepared: bool = True,
+) -> Explanation:
+    """Show what would be chosen for arrays of these shapes, and why.
+
+    Parameters
+    ----------
+    x_shape, w_shape : tuple of int
+        As for `conv2d` (or `conv1d` with 3 axes in `w_shape`).
+    bias, has_residual : bool
+        Whether they are given.
+    dtype : dtype
+        That of all arrays.
+    is_prepared : bool
+        Whether the weights are packed before (`Conv2d`, `plan`) or in the call (`conv2d`).
+    stride, padding, dilation, groups, padding_mode, padding_value, activation, data_format, backend
+        As in `conv2d`.
+
+    Returns
+    -------
+    Explanation
+        Prints as a table: each backend and variant, why not or what it takes, and what was chosen.
+
+    Raises
+    ------
+    ShapeError, DTypeError, UnsupportedProblem, ValueError
+        As in `conv2d`.
+    """
+    spatial = _spatial("explain", tuple(w_shape))
+    words = geometry("explain", spatial, stride, padding, dilation, groups, padding_mode, padding_value, activation, data_format)
+    w = np.broadcast_to(np.zeros(1, dtype), tuple(w_shape))
+    b = np.broadcast_to(np.zeros(1, dtype), (w_shape[0],)) if bias else None
+    asked = _fixed_request(words, tuple(x_shape), w, b, dtype, has_residual=has_residual)
+    return explained(asked.problem, get_config(), backend, is_prepared=is_prepared)
