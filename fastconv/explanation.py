@@ -47,10 +47,10 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{html.escape(name)}</th>" for name in _COLUMNS)
-        body = "".join(
-            f"<tr{' style="font-weight:bold"' if row[0] == self.chosen else ''}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
-            for row in self.rows
-        )
+        body = ""
+        for row in self.rows:
+            style = ' style="font-weight:bold"' if row[0] == self.chosen else ""
+            body += f"<tr{style}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
         title = f"<p><code>{html.escape(str(self.problem))}</code><br>chosen: <b>{self.chosen}</b> (by {self.decision.source})</p>"
         return f"{title}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
