@@ -13,8 +13,9 @@ from fastconv import planner
 from fastconv._typing import Activation, Array, DataFormat, Padding, PaddingMode, Pair
 from fastconv.errors import ShapeError
 from fastconv.explanation import Explanation, explained
+from fastconv.plan_cache import PlanCache
 from fastconv.plans import Plan, check_out
-from fastconv.requests import Geometry, Request, as_array, geometry, overlaps, request
+from fastconv.requests import Request, as_array, overlaps, requested
 from fastconv.settings import Config, get_config
 
 #: Plans that a `Conv2d` keeps, one per shape, dtype and setting that it met last.
@@ -22,36 +23,42 @@ PLANS_PER_LAYER = 16
 
 
 def _convolve(
-    words: Geometry, x: npt.ArrayLike, w: npt.ArrayLike, bias: Any, residual: Any, backend: str | None, out: Array | None, *, flip_kernel: bool
+    words: tuple[Any, ...], x: npt.ArrayLike, w: npt.ArrayLike, bias: Any, residual: Any, backend: str | None, out: Array | None, *, flip_kernel: bool
 ) -> Array:
-    """Run one request of any public convolution function."""
-    subject = words.subject
-    source, weights = as_array(subject, "x", x), as_array(subject, "w", w)
+    """Run one request of any public convolution function; `words` are the arguments of `requests.geometry`."""
+    subject = words[0]
+    source = x if type(x) is np.ndarray else as_array(subject, "x", x)
+    weights = w if type(w) is np.ndarray else as_array(subject, "w", w)
     bias = None if bias is None else as_array(subject, "bias", bias)
     residual = None if residual is None else as_array(subject, "residual", residual)
-    asked = _request(words, source, weights, bias, residual)
-    problem, config = asked.problem, get_config()
+    asked = requested(words, source, weights, bias, residual)
+    config = get_config()
     if out is not None:
-        check_out(subject, out, asked.form.user_shape(problem.out_shape), problem.dtype)
-    decision = planner.decide(problem, config, backend)
-    dtype = np.dtype(problem.dtype)
-    plan = planner.prepare(
-        decision, problem, config, _canonical_weights(weights, dtype, flip_kernel=flip_kernel), None if bias is None else bias.astype(dtype, copy=False)
-    ).in_form(asked.form, subject)
-    converted = source.astype(dtype, copy=False)
-    added = None if residual is None else residual.astype(dtype, copy=False)
+        check_out(subject, out, asked.form.user_shape(asked.problem.out_shape), asked.problem.dtype)
+    key = (asked, config, backend, flip_kernel)
+    plan = _one_shot_plans.find(key, weights, bias)
+    if plan is None:
+        plan = _one_shot_plan(asked, config, backend, weights, bias, flip_kernel=flip_kernel)
+        _one_shot_plans.offer(key, weights, bias, plan)
+    dtype = asked.dtype
+    if source.dtype != dtype:
+        source = source.astype(dtype)
+    if residual is not None:
+        residual = residual.astype(dtype, copy=False)
     if out is not None and overlaps(out, (weights, bias)):
-        out[...] = plan(converted, added)
+        out[...] = plan(source, residual)
         return out
-    return plan(converted, added, out=out)
+    return plan(source, residual, out=out)
 
 
-def _request(words: Geometry, x: Array, w: Array, bias: Array | None, residual: Array | None) -> Request:
-    dtypes = [x.dtype, w.dtype]
-    dtypes += [array.dtype for array in (bias, residual) if array is not None]
-    return request(
-        words, x.shape, w.shape, tuple(dtypes), None if bias is None else bias.shape, None if residual is None else residual.shape
-    )
+_one_shot_plans = PlanCache()
+
+
+def _one_shot_plan(asked: Request, config: Config, backend: str | None, w: Array, bias: Array | None, *, flip_kernel: bool) -> Plan:
+    decision = planner.decide(asked.problem, config, backend)
+    weights = _canonical_weights(w, asked.dtype, flip_kernel=flip_kernel)
+    own_bias = None if bias is None else bias.astype(asked.dtype, copy=False)
+    return planner.prepare(decision, asked.problem, config, weights, own_bias).in_form(asked.form, asked.subject)
 
 
 def _canonical_weights(w: Array, dtype: np.dtype[Any], *, flip_kernel: bool) -> Array:
@@ -160,7 +167,7 @@ def conv2d(
     array([[19., 25.],
            [37., 43.]])
     """
-    words = geometry("conv2d", 2, stride, padding, dilation, groups, padding_mode, padding_value, activation, data_format)
+    words = ("conv2d", 2, stride, padding, dilation, groups, padding_mode, padding_value, activation, data_format)
     return _convolve(words, x, w, bias, residual, backend, out, flip_kernel=flip_kernel)
 
 
@@ -209,7 +216,7 @@ def conv1d(
     >>> fastconv.conv1d(np.array([[1.0, 2.0, 4.0, 7.0]]), np.array([[[-1.0, 1.0]]]))
     array([[1., 2., 3.]])
     """
-    words = geometry("conv1d", 1, stride, padding, dilation, groups, padding_mode, padding_value, activation, data_format)
+    words = ("conv1d", 1, stride, padding, dilation, groups, padding_mode, padding_value, activation, data_format)
     return _convolve(words, x, w, bias, residual, backend, out, flip_kernel=flip_kernel)
 
 
@@ -266,7 +273,7 @@ def plan(
     """
     weights = as_array("plan", "w", w)
     spatial = _spatial("plan", weights.shape)
-    words = geometry("plan", spatial, stride, padding, dilation, groups, padding_mode, padding_value, activation, data_format)
+    words = ("plan", spatial, stride, padding, dilation, groups, padding_mode, padding_value, activation, data_format)
     bias = None if bias is None else as_array("plan", "bias", bias)
     asked = _fixed_request(words, tuple(x_shape), weights, bias, dtype, has_residual=has_residual)
     return _make(asked, get_config(), backend, weights, bias, flip_kernel=flip_kernel)
@@ -279,21 +286,24 @@ def _spatial(subject: str, w_shape: tuple[int, ...]) -> int:
 
 
 def _fixed_request(
-    words: Geometry, x_shape: tuple[int, ...], w: Array, bias: Array | None, dtype: npt.DTypeLike | None, *, has_residual: bool
+    words: tuple[Any, ...], x_shape: tuple[int, ...], w: Array, bias: Array | None, dtype: npt.DTypeLike | None, *, has_residual: bool
 ) -> Request:
     """Return the request for arrays that are yet to come."""
-    dtypes = (np.dtype(w.dtype if dtype is None else dtype), w.dtype, *(() if bias is None else (bias.dtype,)))
-    bias_shape = None if bias is None else bias.shape
-    asked = request(words, x_shape, w.shape, dtypes, bias_shape)
+    x = _promise(x_shape, w.dtype if dtype is None else dtype)
+    asked = requested(words, x, w, bias, None)
     if not has_residual:
         return asked
-    return request(words, x_shape, w.shape, dtypes, bias_shape, asked.form.user_shape(asked.problem.out_shape))
+    return requested(words, x, w, bias, _promise(asked.form.user_shape(asked.problem.out_shape), asked.dtype))
+
+
+def _promise(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+    """Return an array of `shape` that takes no memory, for a request whose array is yet to come."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def _make(asked: Request, config: Config, backend: str | None, w: Array, bias: Array | None, *, flip_kernel: bool) -> Plan:
     """Return a plan that keeps its own copy of the weights, so that it can be pickled and never changes."""
-    problem = asked.problem
-    dtype = np.dtype(problem.dtype)
+    problem, dtype = asked.problem, asked.dtype
     decision = planner.decide(problem, config, backend, is_prepared=True)
     weights = _canonical_weights(w, dtype, flip_kernel=flip_kernel).copy(order="C")
     own_bias = None if bias is None else bias.astype(dtype)
@@ -345,7 +355,7 @@ class Conv2d:
     ) -> None:
         self._w = as_array("Conv2d", "w", w).copy(order="C")
         self._bias = None if bias is None else as_array("Conv2d", "bias", bias).copy()
-        self._words = geometry("Conv2d", 2, stride, padding, dilation, groups, padding_mode, padding_value, activation, data_format)
+        self._words = ("Conv2d", 2, stride, padding, dilation, groups, padding_mode, padding_value, activation, data_format)
         self._flip_kernel = flip_kernel
         self._backend = backend
         self._check_weights()
@@ -353,35 +363,22 @@ class Conv2d:
         self._lock = threading.Lock()
 
     def _check_weights(self) -> None:
-        """Refuse now what no input could make right, by asking for the smallest input that would fit."""
+        """Refuse now what no input could make right, by asking for an input that is large enough for the kernel."""
         shape = self._w.shape
         if len(shape) != 4:
             raise ShapeError(f"Conv2d: w must have the shape (C_out, C_in/groups, K_h, K_w); got {len(shape)} axes, w.shape = {shape}.")
-        groups = self._words.groups
+        groups, dilation, data_format = self._words[5], self._words[4], self._words[9]
         channels = shape[1] * groups if isinstance(groups, int) else shape[1]
-        spans = [1, 1] if 0 in shape else [1 + 2 * k for k in shape[2:]]
-        dilation = self._words.dilation
-        reach = max(dilation) if isinstance(dilation, tuple) and dilation else dilation
-        size = [n * reach if isinstance(reach, int) else n for n in spans]
-        x_shape = (*size, channels) if self._words.data_format == "NHWC" else (channels, *size)
-        self._requested(x_shape, self._w.dtype, None)
+        reach = max(dilation) if isinstance(dilation, tuple | list) and dilation else dilation
+        size = [1 + k * reach if isinstance(reach, int) else 1 + k for k in shape[2:]]
+        self._requested(_promise((*size, channels) if data_format == "NHWC" else (channels, *size), self._w.dtype), None)
 
-    def _requested(self, x_shape: tuple[int, ...], dtype: np.dtype[Any], residual: Array | None) -> Request:
-        dtypes = [dtype, self._w.dtype]
-        dtypes += [array.dtype for array in (self._bias, residual) if array is not None]
-        return request(
-            self._words, x_shape, self._w.shape, tuple(dtypes),
-            None if self._bias is None else self._bias.shape, None if residual is None else residual.shape,
-        )  # fmt: skip
+    def _requested(self, x: Array, residual: Array | None) -> Request:
+        return requested(self._words, x, self._w, self._bias, residual)
 
     def plan_for(self, x_shape: tuple[int, ...], dtype: npt.DTypeLike | None = None, *, has_residual: bool = False) -> Plan:
         """Return the plan that a call on an array of this shape and dtype uses, making it if need be."""
-        dtype = np.dtype(self._w.dtype if dtype is None else dtype)
-        asked = self._requested(tuple(x_shape), dtype, None)
-        if has_residual:
-            shape = asked.form.user_shape(asked.problem.out_shape)
-            asked = self._requested(tuple(x_shape), dtype, np.broadcast_to(np.zeros(1, asked.problem.dtype), shape))
-        return self._plan(asked)
+        return self._plan(_fixed_request(self._words, tuple(x_shape), self._w, self._bias, dtype, has_residual=has_residual))
 
     def _plan(self, asked: Request) -> Plan:
         config = get_config()
@@ -403,10 +400,10 @@ class Conv2d:
         """Convolve `x` of shape (N, C_in, H, W) or (C_in, H, W); see `conv2d` for result and errors."""
         source = as_array("Conv2d", "x", x)
         added = None if residual is None else as_array("Conv2d", "residual", residual)
-        asked = self._requested(source.shape, source.dtype, added)
-        dtype = asked.problem.dtype
+        asked = self._requested(source, added)
+        dtype = asked.dtype
         if out is not None:
-            check_out("Conv2d", out, asked.form.user_shape(asked.problem.out_shape), dtype)
+            check_out("Conv2d", out, asked.form.user_shape(asked.problem.out_shape), asked.problem.dtype)
         made = self._plan(asked)
         return made(source.astype(dtype, copy=False), None if added is None else added.astype(dtype, copy=False), out=out)
 
@@ -468,8 +465,8 @@ def explain(
         As in `conv2d`.
     """
     spatial = _spatial("explain", tuple(w_shape))
-    words = geometry("explain", spatial, stride, padding, dilation, groups, padding_mode, padding_value, activation, data_format)
-    w = np.broadcast_to(np.zeros(1, dtype), tuple(w_shape))
-    b = np.broadcast_to(np.zeros(1, dtype), (w_shape[0],)) if bias else None
+    words = ("explain", spatial, stride, padding, dilation, groups, padding_mode, padding_value, activation, data_format)
+    w = _promise(tuple(w_shape), dtype)
+    b = _promise((w_shape[0],), dtype) if bias else None
     asked = _fixed_request(words, tuple(x_shape), w, b, dtype, has_residual=has_residual)
     return explained(asked.problem, get_config(), backend, is_prepared=is_prepared)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -78,8 +78,9 @@ class Plan(ABC):
         self.workspace_nbytes = workspace_nbytes
         self.packed_nbytes = packed_nbytes
         self.description = description
-        self._form = CANONICAL
         self._subject = "plan"
+        self._dtype = np.dtype(problem.dtype)
+        self._set_form(CANONICAL)
         self._origin: tuple[Callable[..., Plan], tuple[Any, ...], dict[str, Any]] | None = None
 
     @abstractmethod
@@ -100,8 +101,14 @@ class Plan(ABC):
         """Return this plan for arrays of another form, speaking of itself as `subject`; packed weights are shared."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other._form, other._subject = form, subject
+        other._subject = subject
+        other._set_form(form)
         return other
+
+    def _set_form(self, form: Form) -> None:
+        self._form, self._is_canonical = form, form == CANONICAL
+        self._x_shape = form.user_shape(self.problem.x_shape)
+        self._out_shape = form.user_shape(self.problem.out_shape)
 
     def __call__(self, x: Array, residual: Array | None = None, *, out: Array | None = None) -> Array:
         """Convolve `x`.
@@ -125,42 +132,46 @@ class Plan(ABC):
         ShapeError, DTypeError
             If an array does not fit the plan.
         """
-        p, form = self.problem, self._form
         x = np.asarray(x)
-        self._check("x", x, form.user_shape(p.x_shape))
-        if p.has_residual != (residual is not None):
-            raise ShapeError(
-                f"{self._subject}: it was made {'with' if p.has_residual else 'without'} a residual, but the call gives "
-                f"{'none' if residual is None else 'one'}."
-            )
-        shape = form.user_shape(p.out_shape)
+        if x.shape != self._x_shape or x.dtype != self._dtype:
+            self._refuse("x", x, self._x_shape)
         if residual is not None:
             residual = np.asarray(residual)
-            self._check("residual", residual, shape)
+        if self.problem.has_residual or residual is not None:
+            self._check_residual(residual)
         if out is None:
-            target = result = np.empty(shape, p.dtype)
+            target = result = np.empty(self._out_shape, self._dtype)
         else:
-            check_out(self._subject, out, shape, p.dtype)
+            check_out(self._subject, out, self._out_shape, self.problem.dtype)
             result = out
             overlaps = np.may_share_memory(out, x) or (residual is not None and np.may_share_memory(out, residual))
-            target = np.empty(shape, p.dtype) if overlaps or not out.flags.aligned else out
-        if target.size:
-            self.execute(
-                _aligned(form.canonical(x)),
-                None if residual is None else _aligned(form.canonical(residual)),
-                form.canonical(target),
-            )
+            target = np.empty(self._out_shape, self._dtype) if overlaps or not out.flags.aligned else out
+        if self.problem.mb:
+            form = self._form
+            if self._is_canonical:
+                self.execute(_aligned(x), residual if residual is None else _aligned(residual), target)
+            else:
+                added = None if residual is None else _aligned(form.canonical(residual))
+                self.execute(_aligned(form.canonical(x)), added, form.canonical(target))
         if target is not result:
             result[...] = target
         return result
 
-    def _check(self, name: str, array: Array, shape: tuple[int, ...]) -> None:
+    def _check_residual(self, residual: Array | None) -> None:
+        if residual is None or not self.problem.has_residual:
+            raise ShapeError(
+                f"{self._subject}: it was made {'with' if self.problem.has_residual else 'without'} a residual, but the call gives "
+                f"{'none' if residual is None else 'one'}."
+            )
+        if residual.shape != self._out_shape or residual.dtype != self._dtype:
+            self._refuse("residual", residual, self._out_shape)
+
+    def _refuse(self, name: str, array: Array, shape: tuple[int, ...]) -> NoReturn:
         if array.shape != shape:
             raise ShapeError(
                 f"{self._subject}: {name} must have the shape {shape}; got {array.shape}. A plan has a fixed shape: use Conv2d for any size."
             )
-        if array.dtype != self.problem.dtype or not array.dtype.isnative:
-            raise DTypeError(f"{self._subject}: {name} must be {self.problem.dtype}; got {array.dtype}. Convert it with astype.")
+        raise DTypeError(f"{self._subject}: {name} must be {self.problem.dtype}; got {array.dtype}. Convert it with astype.")
 
     def remember_origin(self, remake: Callable[..., Plan], *args: Any, **kwargs: Any) -> None:
         """Keep the call that makes this plan again in another process: what pickling stores."""

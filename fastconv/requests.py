@@ -7,11 +7,11 @@ import functools
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv._typing import Activation, Array, Padding, Pair
+from fastconv._typing import Array
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.kernels.borders import PADDING_MODES
 from fastconv.plans import Form
@@ -23,16 +23,17 @@ _SHAPE_WORDS = {1: ("(N, C, L)", "(C, L)"), 2: ("(N, C, H, W)", "(C, H, W)")}
 _SHAPE_WORDS_LAST = {1: ("(N, L, C)", "(L, C)"), 2: ("(N, H, W, C)", "(H, W, C)")}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Request:
-    """A validated request: the problem, and how the user's arrays map to it."""
+    """A validated request: the problem, and how the user's arrays map to it. Equal calls share one object."""
 
+    subject: str
     problem: ConvProblem
     form: Form
+    dtype: np.dtype[Any]
 
 
-@dataclass(frozen=True)
-class Geometry:
+class Words(NamedTuple):
     """The words of a call besides its arrays, in the spelling of the API and hashable."""
 
     subject: str
@@ -47,23 +48,25 @@ class Geometry:
     data_format: str = "NCHW"
 
 
-def geometry(
-    subject: str,
-    spatial: int,
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
-    groups: int,
-    padding_mode: str,
-    padding_value: complex,
-    activation: Activation,
-    data_format: str,
-) -> Geometry:
-    """Return the words as a hashable value: lists become tuples."""
-    return Geometry(
-        subject, spatial, _frozen(stride), _frozen(padding), _frozen(dilation), groups, padding_mode, padding_value,
-        _frozen(activation), data_format,
+def requested(words: tuple[Any, ...], x: Array, w: Array, bias: Array | None, residual: Array | None) -> Request:
+    """Return the request that the arrays make with `words`, a tuple in the order of `Words`; cached by value.
+
+    Raises
+    ------
+    ShapeError, DTypeError, ValueError
+        As the public functions say.
+    """
+    key = (
+        x.shape, w.shape, x.dtype, w.dtype,
+        None if bias is None else (bias.shape, bias.dtype), None if residual is None else (residual.shape, residual.dtype),
     )  # fmt: skip
+    try:
+        return _request(*key, *words)
+    except TypeError as error:
+        if isinstance(error, DTypeError):
+            raise
+    # A list is not hashable; the same numbers in a tuple are.
+    return _request(*key, *_frozen(words))
 
 
 def _frozen(value: Any) -> Any:
@@ -72,9 +75,28 @@ def _frozen(value: Any) -> Any:
     return value
 
 
-@functools.lru_cache(maxsize=4096)
-def request(
-    words: Geometry,
+_Meta = tuple[tuple[int, ...], np.dtype[Any]]
+
+
+# Typed, so that a wrong 1.0 is not taken for an earlier right 1.
+@functools.lru_cache(maxsize=4096, typed=True)
+def _request(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    x_dtype: np.dtype[Any],
+    w_dtype: np.dtype[Any],
+    bias: _Meta | None,
+    residual: _Meta | None,
+    *words: Any,
+) -> Request:
+    dtypes = (x_dtype, w_dtype, *(meta[1] for meta in (bias, residual) if meta is not None))
+    return _validated(
+        Words(*words), x_shape, w_shape, dtypes, None if bias is None else bias[0], None if residual is None else residual[0]
+    )
+
+
+def _validated(
+    words: Words,
     x_shape: tuple[int, ...],
     w_shape: tuple[int, ...],
     dtypes: tuple[np.dtype[Any], ...],
@@ -85,7 +107,7 @@ def request(
 
     Parameters
     ----------
-    words : Geometry
+    words : Words
     x_shape, w_shape : tuple of int
         As the user gave them.
     dtypes : tuple of dtype
@@ -145,7 +167,7 @@ def request(
     shape = form.user_shape(problem.out_shape)
     if residual_shape is not None and residual_shape != shape:
         raise ShapeError(f"{subject}: residual must have the shape of the result, {shape}; got {residual_shape}.")
-    return Request(problem, form)
+    return Request(subject, problem, form, np.dtype(problem.dtype))
 
 
 def _problem(subject: str, spatial: int, **attributes: Any) -> ConvProblem:
@@ -157,7 +179,7 @@ def _problem(subject: str, spatial: int, **attributes: Any) -> ConvProblem:
         raise type(error)(f"{subject}: {text}") from None
 
 
-def _zero(subject: str, words: Geometry) -> int:
+def _zero(subject: str, words: Words) -> int:
     if words.padding_value != 0:
         raise ValueError(
             f"{subject}: padding_value is used with padding_mode='constant' only; got padding_value = {words.padding_value} "

@@ -1,0 +1,107 @@
+"""Plans of one-shot calls, kept for the next call with the same weights; equal by content, never by identity alone."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastconv._typing import Array
+from fastconv.plans import Plan
+
+#: Packed weights and copies of weights that the cache may hold altogether.
+CACHE_NBYTES = 64 * 2**20
+
+
+@dataclass
+class _Entry:
+    """A plan with a copy of the weights it was made from; both None until the same array comes a second time."""
+
+    seen: weakref.ref[Array]
+    w: Array | None = None
+    bias: Array | None = None
+    plan: Plan | None = None
+
+    @property
+    def nbytes(self) -> int:
+        if self.plan is None or self.w is None:
+            return 0
+        return self.plan.packed_nbytes + self.w.nbytes + (0 if self.bias is None else self.bias.nbytes)
+
+
+class PlanCache:
+    """Least recently used plans by request, bounded in bytes; safe with many threads.
+
+    A plan is kept from the second call with the same array object on, together with a copy of the weights; it
+    is used again only where the weights given now have the same bytes as that copy. So a mutated array gives
+    new results, and a caller whose weights change with each call pays a weak reference, not a copy.
+    """
+
+    def __init__(self, limit_nbytes: int = CACHE_NBYTES) -> None:
+        self.limit_nbytes = limit_nbytes
+        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
+        self._nbytes = 0
+        self._lock = threading.Lock()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held now."""
+        return self._nbytes
+
+    def find(self, key: Hashable, w: Array, bias: Array | None) -> Plan | None:
+        """Return the plan kept for `key` if it was made from weights and bias with the same bytes."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None or entry.plan is None or entry.w is None:
+                return None
+            self._entries.move_to_end(key)
+        if not has_same_bytes(entry.w, w):
+            return None
+        if entry.bias is not None and bias is not None and not has_same_bytes(entry.bias, bias):
+            return None
+        return entry.plan
+
+    def offer(self, key: Hashable, w: Array, bias: Array | None, plan: Plan) -> None:
+        """Keep `plan` if the array `w` was offered for `key` before."""
+        with self._lock:
+            entry = self._entries.pop(key, None)
+            if entry is not None:
+                self._nbytes -= entry.nbytes
+            new = _Entry(weakref.ref(w))
+            if entry is not None and entry.seen() is w and entry.plan is None:
+                new.w, new.bias, new.plan = w.copy(), None if bias is None else bias.copy(), plan
+            if new.nbytes > self.limit_nbytes:
+                new = _Entry(weakref.ref(w))
+            self._entries[key] = new
+            self._nbytes += new.nbytes
+            while self._nbytes > self.limit_nbytes or len(self._entries) > MAX_ENTRIES:
+                _, oldest = self._entries.popitem(last=False)
+                self._nbytes -= oldest.nbytes
+
+    def clear(self) -> None:
+        """Forget all plans."""
+        with self._lock:
+            self._entries.clear()
+            self._nbytes = 0
+
+
+#: Requests remembered at most, those without a plan included.
+MAX_ENTRIES = 1024
+
+
+def has_same_bytes(a: Array, b: Array) -> bool:
+    """Tell whether two arrays have equal shape, dtype and bytes (so that NaN equals itself, and 0.0 is not -0.0)."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if not (a.flags.c_contiguous and b.flags.c_contiguous):
+        a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
+    word = _WORDS.get(a.nbytes % 8, np.uint8)
+    return bool((a.reshape(-1).view(word) == b.reshape(-1).view(word)).all())
+
+
+#: Widest unsigned integer that divides the bytes of an array, by the remainder to 8.
+_WORDS = {0: np.uint64, 4: np.uint32, 2: np.uint16, 6: np.uint16}
