@@ -1,0 +1,52 @@
+"""Generated functions called through their addresses, so that one compiled driver serves many variants.
+
+A driver that names a generated function is compiled anew for each variant of it. Where the variants share their
+argument list, the driver takes the function's address as one more integer: the variants, a few dozen
+instructions each, are compiled on their own and the driver once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from fastconv.kernels.simd import I64
+from fastconv.kernels.spec import spec_values
+
+
+def address_intrinsic(build: Callable[..., Any]) -> Any:
+    """Make an intrinsic ``f(spec) -> intp``: the address of the function that `build` writes.
+
+    `build` is ``build(module, element, *values) -> ir.Function`` with i64 arguments, returning nothing. The
+    machine code lives as long as the jitted function that asked for the address: keep that one in a module.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def address(typingctx: Any, spec: Any) -> Any:  # noqa: ARG001
+        element, values = spec_values(spec.dtype)
+
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+            return builder.ptrtoint(build(builder.module, element, *values), I64)
+
+        return types.intp(spec), codegen
+
+    return address
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def call_function(typingctx: Any, address: Any, *args: Any) -> Any:  # noqa: ARG001
+    """Call the function at `address` with integer arguments; it returns nothing."""
+    signature = types.void(types.intp, types.StarArgTuple.from_types((types.intp,) * len(args)))
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+        values = cgutils.unpack_tuple(builder, arguments[1])
+        kind = ir.FunctionType(ir.VoidType(), [I64] * len(values))
+        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), values)
+        return context.get_dummy_value()
+
+    return signature, codegen

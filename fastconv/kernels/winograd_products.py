@@ -1,0 +1,99 @@
+"""The products of Winograd convolution: for each xi, M[xi] = V[xi] U[xi] on the engine's micro-kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from fastconv.kernels._jit import jit
+from fastconv.kernels.gemm import INDEPENDENT_SUMS, RegisterTile, build_microkernel, register_tile
+from fastconv.kernels.simd import I64, Value, kernel_intrinsic, new_function
+from fastconv.kernels.target import Target
+
+_ITEMSIZE = {"float32": 4, "float64": 8}
+
+
+def tile_heights(tile: RegisterTile) -> tuple[int, ...]:
+    """Return the heights of micro-kernels that sum each element in one chain over k.
+
+    Lower ones keep several partial sums per element to fill the pipes, so their bits differ; without them an
+    output has the same bits however its tiles are grouped, hence for any block shape and number of threads.
+    """
+    return tuple(h for h in tile.heights if h * tile.vectors >= INDEPENDENT_SUMS)
+
+
+def height_table(tile: RegisterTile) -> list[int]:
+    """Return, for a wish of 0 .. tile.rows rows, the smallest height generated that holds them."""
+    heights = tile_heights(tile)
+    return [min(h for h in heights if h >= rows) for rows in range(tile.rows + 1)]
+
+
+def build_tile_product(module: Value, element: str, target: Target | None = None) -> Value:
+    """Write ``f(height, a, lda, b, c, ldc, k, accumulate, next_panel, next_step)``: the micro-kernel of that height.
+
+    Arguments as in `fastconv.kernels.gemm.build_microkernel` with ``a="rows"`` and prefetch of the next panel.
+    """
+    function, b = new_function(module, f"winograd_product_{element}", 10)
+    if b is None:
+        return function
+    tile = register_tile(_ITEMSIZE[element], target)
+    height, *rest = function.args
+    after = b.append_basic_block("done")
+    switch = b.switch(height, after)
+    for rows in tile_heights(tile):
+        kernel = build_microkernel(module, element, rows, tile.vectors, a="rows", prefetch=True, target=target)
+        block = b.append_basic_block(f"rows_{rows}")
+        switch.add_case(ir.Constant(I64, rows), block)
+        with b.goto_block(block):
+            b.call(kernel, rest)
+            b.branch(after)
+    b.position_at_end(after)
+    b.ret_void()
+    return function
+
+
+_tile_product = kernel_intrinsic(build_tile_product)
+
+
+@jit
+def multiply_panels(
+    like: Any, v: int, ldv: int, u: int, m: int, m_step: int, tiles: int, channels: int, panels: int, nr: int,
+    rows: int, heights: Any, depth: int,
+) -> None:  # fmt: skip
+    """Compute M = V U for one xi and some panels of output channels.
+
+    Parameters
+    ----------
+    like : array whose dtype is the element type
+    v, ldv : int
+        Address of V[xi] and its row stride in elements; rows up to the next height can be read.
+    u : int
+        Address of the first panel ``[channel][nr]`` of U[xi]; the others follow without gaps.
+    m, m_step : int
+        Address of the first panel ``[tile][nr]`` of M and the distance of panels in elements.
+    tiles, channels, panels, nr : int
+        Extents.
+    rows, heights : int, array
+        The register tile's height and its `height_table`.
+    depth : int
+        Channels per pass: what of a panel stays in L1 while all tiles pass over it. Sums over more channels than
+        this continue from M.
+    """
+    size = like.itemsize
+    strips = (tiles + rows - 1) // rows
+    for panel in range(panels):
+        for first in range(0, channels, depth):
+            steps = min(depth, channels - first)
+            b = u + (panel * channels + first) * nr * size
+            share = steps * nr * size // strips
+            ahead = b + steps * nr * size
+            a = v + first * size
+            c = m + panel * m_step * size
+            left = tiles
+            for strip in range(strips):
+                height = heights[(left + strips - strip - 1) // (strips - strip)]
+                _tile_product(like, height, a, ldv, b, c, nr, steps, first, ahead + strip * share, nr * size // strips)
+                a += height * ldv * size
+                c += height * nr * size
+                left -= height
