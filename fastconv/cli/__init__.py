@@ -1,0 +1,1 @@
+"""The command line: the only part of fastconv that prints. See `fastconv.cli.main`."""
