@@ -1,0 +1,8 @@
+"""FFT convolution: generated tile transforms, and scipy.fft for what is larger than the tiles."""
+
+from __future__ import annotations
+
+from fastconv.backends.base import Algorithm
+from fastconv.backends.fft.whole import WholeFFT
+
+ALGORITHMS: tuple[Algorithm, ...] = (WholeFFT(),)

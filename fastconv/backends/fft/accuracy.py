@@ -1,0 +1,60 @@
+"""The norm-wise error bound of a convolution by FFT tiles."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fastconv._typing import Array
+from fastconv.backends.base import gamma, pad, unit_roundoff
+from fastconv.problem import ConvProblem
+
+
+def relative_bound(points: int, channels: int, u: float) -> float:
+    """Return c in \\|error\\| <= c * sum over channels of norm2(x tile) * norm1(w), for tiles of `points` points.
+
+    Notes
+    -----
+    Each of the t = log2(points) stages of a transform multiplies by a rounded twiddle and adds: relative error at
+    most eta = u + gamma_4 (sqrt(2) + u) per stage (Higham, Accuracy and Stability, theorem 24.2), so gamma-like
+    growth t*eta / (1 - t*eta) norm-wise for the data and, path by path, element-wise for the spectrum of the
+    weights. Three transforms and the products, summed over `channels`, add up. Proved for powers of two; for other
+    sizes, whose stages have other radices, it is a model with t rounded up; the separation of two real signals that
+    share a transform costs one more addition at either end and a factor sqrt(2).
+    """
+    t = math.ceil(math.log2(max(points, 2))) + 2
+    eta = u + gamma(4, u) * (math.sqrt(2) + u)
+    stages = t * eta / (1 - t * eta) if t * eta < 1 else math.inf
+    return math.sqrt(2) * (3 * stages * (1 + stages) ** 2 + math.sqrt(2) * gamma(2 + channels, u))
+
+
+def normwise_bound(problem: ConvProblem, x: Array, w: Array, points: int) -> Array:
+    """Return the bound per output element; each plane's norm stands for the norms of its tiles."""
+    p = problem
+    u = unit_roundoff(p.dtype)
+    with np.errstate(all="ignore"):
+        planes = pad(p, x).astype(np.complex128 if p.is_complex else np.float64)
+        norms = np.sqrt((np.abs(planes) ** 2).sum(axis=(2, 3)))
+        # Planes of any two channels and images may share a transform: the largest norm stands for all.
+        largest = norms.max()
+        sizes = np.abs(w.astype(np.complex128 if p.is_complex else np.float64)).sum(axis=(1, 2, 3))
+        parts = 2 if p.is_complex else 1
+        c = relative_bound(points, p.ic // p.g * parts, u) * parts
+        bound = np.empty(p.out_shape)
+        bound[...] = (c * largest * sizes)[np.newaxis, :, np.newaxis, np.newaxis]
+    return bound + p.reduction * float(np.finfo(p.dtype).smallest_subnormal)
+
+
+def integer_reason(problem: ConvProblem, points: int) -> str | None:
+    """Return why integers of the problem's dtype may not come out exact in float64, or None if they do."""
+    limits = np.iinfo(problem.dtype)
+    largest = float(max(-limits.min, limits.max))
+    norm = math.sqrt(points) * largest
+    bound = relative_bound(points, problem.ic // problem.g, 2.0**-53) * norm * problem.reduction * largest
+    if bound < 0.5 and problem.reduction * largest**2 < 2.0**53:
+        return None
+    return (
+        f"it needs an error bound below 1/2 for exact integers; {problem.dtype} values up to {largest:.0f} over "
+        f"{problem.reduction} products bound it by {bound:.2g}"
+    )
