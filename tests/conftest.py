@@ -1,0 +1,53 @@
+"""Profiles, the matrix of algorithms, and a summary of what each of them computed."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import fastconv
+from fastconv.backends import TABLE
+from fastconv.settings import forget_sources
+
+# Compiling a kernel inside an example takes as long as it takes.
+settings.register_profile("dev", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of one algorithm on one worker, which then compiles its kernels once."""
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        values = parameters.params.values() if parameters else ()
+        for value in values:
+            algorithm = getattr(value, "algorithm", value)
+            if algorithm in TABLE:
+                item.add_marker(pytest.mark.xdist_group(algorithm.name))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Count the tests that each algorithm of the table passed."""
+    passed: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("passed", []):
+        for algorithm in TABLE:
+            if f"[{algorithm.name}" in report.nodeid or f"-{algorithm.name}" in report.nodeid:
+                passed[algorithm.name] += 1
+    if passed:
+        terminalreporter.section("tests passed per algorithm")
+        terminalreporter.line(", ".join(f"{algorithm.name} {passed[algorithm.name]}" for algorithm in TABLE))
+
+
+@pytest.fixture(autouse=True)
+def _own_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run every test with the default settings, whatever the environment says, and leave none behind."""
+    for name in ("BACKEND", "THREADS", "ACCURACY", "MAX_WORKSPACE", "EFFORT", "WISDOM"):
+        monkeypatch.delenv(f"FASTCONV_{name}", raising=False)
+    forget_sources()
+    yield
+    fastconv.set_config(backend=None, threads=None, accuracy=None, max_workspace=None, effort=None, wisdom=None)
+    forget_sources()

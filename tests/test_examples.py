@@ -1,0 +1,80 @@
+"""The worked examples of the documentation, digit for digit, on every algorithm that computes them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from oracle import Array
+
+import fastconv
+from fastconv.backends import TABLE
+from fastconv.backends.base import Algorithm
+
+pytestmark = pytest.mark.plain
+
+X = np.arange(9.0).reshape(1, 1, 3, 3)
+W = np.arange(4.0).reshape(1, 1, 2, 2)
+
+
+def conv2d(algorithm: Algorithm, x: Array, w: Array, **words: object) -> Array:
+    try:
+        return fastconv.conv2d(x, w, backend=algorithm.name, **words)  # type: ignore[arg-type]
+    except fastconv.UnsupportedProblem as refusal:
+        pytest.skip(str(refusal).partition(". Backends")[0])
+
+
+@pytest.fixture(params=TABLE, ids=lambda algorithm: algorithm.name)
+def algorithm(request: pytest.FixtureRequest) -> Algorithm:
+    found: Algorithm = request.param
+    return found
+
+
+def rounded(y: Array) -> Array:
+    """Return the integers next to `y`, which all results here are within rounding errors of."""
+    np.testing.assert_allclose(y, np.rint(y), atol=1e-4)
+    return np.rint(y)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_first_example(algorithm: Algorithm, dtype: str) -> None:
+    y = conv2d(algorithm, X.astype(dtype), W.astype(dtype))
+    assert y.dtype == dtype
+    np.testing.assert_array_equal(rounded(y), [[[[19, 25], [37, 43]]]])
+
+
+def test_padding_with_one_ring_of_zeros(algorithm: Algorithm) -> None:
+    y = rounded(conv2d(algorithm, X, W, padding=1))
+    assert y.shape == (1, 1, 4, 4)
+    np.testing.assert_array_equal(y[0, 0], [[0, 3, 8, 4], [9, 19, 25, 10], [21, 37, 43, 16], [6, 7, 8, 0]])
+
+
+def test_stride_three_and_two(algorithm: Algorithm) -> None:
+    np.testing.assert_array_equal(rounded(conv2d(algorithm, X, W, stride=(3, 2), padding=1)), [[[[0, 8], [6, 8]]]])
+
+
+def test_three_input_channels_are_summed(algorithm: Algorithm) -> None:
+    x = np.concatenate([X, X + 1, 2 * X], axis=1)
+    w = np.concatenate([W, W + 1, W[:, :, ::-1]], axis=1)
+    apart = sum(conv2d(algorithm, x[:, c : c + 1], w[:, c : c + 1]) for c in range(3))
+    np.testing.assert_array_equal(rounded(conv2d(algorithm, x, w)), rounded(np.asarray(apart)))
+    np.testing.assert_array_equal(rounded(conv2d(algorithm, x[:, :2], w[:, :2])), [[[[19 + 37, 25 + 47], [37 + 67, 43 + 77]]]])
+
+
+def test_each_output_channel_uses_its_own_kernel_on_the_whole_input(algorithm: Algorithm) -> None:
+    x = np.concatenate([X, X + 1], axis=1)
+    w = np.concatenate([np.concatenate([W, W + 1], axis=1), np.concatenate([W + 2, W[:, :, ::-1]], axis=1)])
+    y = rounded(conv2d(algorithm, x, w))
+    assert y.shape == (1, 2, 2, 2)
+    for o in range(2):
+        np.testing.assert_array_equal(y[:, o : o + 1], rounded(conv2d(algorithm, x, w[o : o + 1])))
+
+
+def test_flip_kernel_gives_the_mathematical_convolution(algorithm: Algorithm) -> None:
+    # (x * w)[i, j] = sum over r, s of x[i - r, j - s] w[r, s]
+    np.testing.assert_array_equal(rounded(conv2d(algorithm, X, W, flip_kernel=True)), [[[[5, 11], [23, 29]]]])
+
+
+def test_the_identity_kernel_returns_the_image(algorithm: Algorithm) -> None:
+    identity = np.zeros((1, 1, 3, 3))
+    identity[0, 0, 1, 1] = 1
+    np.testing.assert_array_equal(rounded(conv2d(algorithm, X, identity, padding="same")), X)
