@@ -1,0 +1,421 @@
+"""Dense convolution as an implicit matrix product: strips and panels are packed into cache, never the unrolled input.
+
+For each group, ``out[oc][p] = sum over k of w[oc][k] * x_k[p]`` with k = (c, kh, kw) and p an output pixel. Two
+designs, for the register tile has a broadcast side and a vector side:
+
+- ``pixels``: pixels lie in vectors, output channels are broadcast. A panel of `NR` pixels is packed as [k][NR], the
+  weights as [tile of rows][k][row]; results go straight into rows of `dst`.
+- ``channels``: output channels lie in vectors, pixels are broadcast. The weights are packed as [panel][k][NR], a tile
+  of pixels as [k][pixel]; results are [pixel][NR], stored as they are (channels-last) or transposed. Wastes no
+  lanes where the pixels do not fill panels.
+
+The work is cut into tasks: image, group, block of pixels, range of output channels. A task walks the blocks of k
+in order and keeps partial sums in `dst` or in scratch; the cut of pixels into panels and of k into blocks does not
+depend on the number of tasks, so any number of threads gives the same bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastconv.kernels._jit import jit
+from fastconv.kernels.epilogue import finish_columns, finish_rows
+from fastconv.kernels.gemm import build_dispatch
+from fastconv.kernels.pack import (
+    COLUMNS,
+    ROWS,
+    copy_rows,
+    fill_border,
+    fill_rows,
+    pack_gather,
+    pack_masked,
+    pack_one,
+    pack_two,
+    transpose_tile,
+    turn_rows,
+)
+from fastconv.kernels.simd import Value, keepalive, kernel_intrinsic
+from fastconv.kernels.threads import parallel_for
+
+# Fields of the array `g` that describes a layout, see fastconv.kernels.dense_layout.DenseLayout.
+(
+    SIZE, GROUPS, IC, OC, OH, OW, TAPS, IH, IW, SH, SW, PW_LO, K, KC, FLAT, BLOCKS, BLOCK, SPLITS, IS_PIXELS, IN_PLACE,
+    LANES, NR, MR, PITCH, ROW_POSITIONS, WIDTH, PLANE, ROW_SLOTS, COLUMN_SLOTS, STRIP_AT, PANELS_AT, TILE_AT, SUMS_AT, WHERE_AT,
+    SCRATCH, ACTIVATION, OC_PADDED, TILES, FIELDS,
+) = range(39)  # fmt: skip
+# Fields of the array `v`: address of the first element and strides in elements, of each array.
+(X, XN, XC, XH, XW, Y, YN, YC, YH, YW, R, RN, RC, RH, RW, VIEW_FIELDS) = range(16)
+
+
+def _pixels(module: Value, element: str) -> Value:
+    return build_dispatch(module, element, "packed", "rows")
+
+
+def _channels(module: Value, element: str) -> Value:
+    return build_dispatch(module, element, "packed", "columns")
+
+
+_gemm_pixels = kernel_intrinsic(_pixels)
+_gemm_channels = kernel_intrinsic(_channels)
+
+
+@jit
+def _fill_strip(like, g, v, rows, columns, slots, src, channels, strip, row0, height, column0, width, padding):  # type: ignore[no-untyped-def]
+    """Fill the strip of `channels` channels from `src` (address of the first) for ``height x width`` output pixels."""
+    size = g[SIZE]
+    plane = g[PLANE]
+    step = v[XW]
+    for rs in range(g[ROW_SLOTS]):
+        for position in range(height + slots[rs, 1]):
+            padded_row = (row0 + position) * g[SH] + slots[rs, 0]
+            ih = rows[padded_row] if padded_row < rows.size else -1
+            row = src + ih * v[XH] * size
+            for cs in range(g[COLUMN_SLOTS]):
+                phase, extra = slots[g[ROW_SLOTS] + cs, 0], slots[g[ROW_SLOTS] + cs, 1]
+                at = strip + ((rs * g[ROW_POSITIONS] + position) * g[PITCH] + cs * g[WIDTH]) * size
+                n = width + extra
+                if ih < 0:
+                    fill_rows(like, at, plane, n, channels, padding)
+                    continue
+                # Columns j of the strip read column (column0 + j)*sw + phase - pw_lo of the source.
+                first = column0 * g[SW] + phase
+                begin = min(n, max(0, (g[PW_LO] - first + g[SW] - 1) // g[SW]))
+                end = min(n, max(begin, (g[PW_LO] + g[IW] - first + g[SW] - 1) // g[SW]))
+                index = columns.ctypes.data + first * 8
+                if begin > 0:
+                    fill_border(like, at, plane, row, v[XC], step, index, g[SW], begin, channels, padding)
+                if end > begin:
+                    inner = row + (first + begin * g[SW] - g[PW_LO]) * step * size
+                    to = at + begin * size
+                    stride = g[SW] * step
+                    if stride == 1:
+                        copy_rows(like, 1, to, plane, inner, v[XC], end - begin, channels)
+                    elif v[XC] == 1 and channels > 1:
+                        turn_rows(like, to, plane, inner, stride, end - begin, channels)
+                    elif stride == 2:
+                        copy_rows(like, 2, to, plane, inner, v[XC], end - begin, channels)
+                    else:
+                        copy_rows(like, 0, to, plane, inner, v[XC], end - begin, channels, stride)
+                if n > end:
+                    index += end * g[SW] * 8
+                    fill_border(like, at + end * size, plane, row, v[XC], step, index, g[SW], n - end, channels, padding)
+    keepalive(columns)
+
+
+@jit
+def _pack_panel(like, side, dst, step, lanes, vectors, needed, src, offsets, count, where, pixel, width, pitch):  # type: ignore[no-untyped-def]
+    """Pack `needed` pixels, the first being number `pixel` of a grid of rows of `width` at distance `pitch`."""
+    row = pixel // width
+    column = pixel - row * width
+    if column + needed <= width:
+        for q in range(vectors):
+            where[3 * q] = row * pitch + column + (q * lanes if q * lanes < needed else 0)
+        _pack_one(like, side, dst, step, src, offsets, count, where.ctypes.data)
+        return
+    splits_once = True
+    for q in range(vectors):
+        lane = q * lanes if q * lanes < needed else 0
+        r = (pixel + lane) // width
+        c = pixel + lane - r * width
+        first_lanes = width - c
+        where[3 * q] = r * pitch + c
+        where[3 * q + 1] = (r + 1) * pitch - first_lanes
+        where[3 * q + 2] = first_lanes
+        if min(lanes, needed - lane) > first_lanes + width:
+            splits_once = False
+        if first_lanes >= min(lanes, needed - lane):
+            where[3 * q + 1] = where[3 * q]
+    if splits_once:
+        _pack_two(like, side, dst, step, src, offsets, count, where.ctypes.data)
+        return
+    for i in range(needed):
+        where[i] = (pixel + i) // width * pitch + (pixel + i) % width
+    pack_gather(like, dst, step, src, offsets, count, where.ctypes.data, needed)
+
+
+@jit
+def _pack_one(like, side, dst, step, src, offsets, count, where):  # type: ignore[no-untyped-def]
+    if side == COLUMNS:
+        pack_one(like, 0, dst, step, src, offsets, count, where)
+    else:
+        pack_one(like, 1, dst, step, src, offsets, count, where)
+
+
+@jit
+def _pack_two(like, side, dst, step, src, offsets, count, where):  # type: ignore[no-untyped-def]
+    if side == COLUMNS:
+        pack_two(like, 0, dst, step, src, offsets, count, where)
+    else:
+        pack_two(like, 1, dst, step, src, offsets, count, where)
+
+
+@jit
+def _pack_in_place(like, side, dst, step, lanes, vectors, needed, left, src, offsets, count, where, pixel):  # type: ignore[no-untyped-def]
+    """Pack `needed` pixels from the source itself, of which only `left` elements from `pixel` on may be read."""
+    if left >= vectors * lanes:
+        for q in range(vectors):
+            where[3 * q] = pixel + q * lanes
+        _pack_one(like, side, dst, step, src, offsets, count, where.ctypes.data)
+        return
+    for q in range(vectors):
+        valid = max(0, min(lanes, needed - q * lanes))
+        where[3 * q] = pixel + q * lanes if valid > 0 else pixel
+        where[3 * q + 1] = valid
+    if side == COLUMNS:
+        pack_masked(like, 0, dst, step, src, offsets, count, where.ctypes.data)
+    else:
+        pack_masked(like, 1, dst, step, src, offsets, count, where.ctypes.data)
+
+
+@jit
+def _task(i, tid, like, g, v, offsets, tiles, rows, columns, slots, weights, bias, limits, scratch, where_all):  # type: ignore[no-untyped-def]
+    """Compute one task: a range of output channels for a block of pixels of one group and image."""
+    size = g[SIZE]
+    i, split = i // g[SPLITS], i % g[SPLITS]
+    i, block = i // g[BLOCKS], i % g[BLOCKS]
+    segments = 1 if g[FLAT] else g[OH]
+    i, segment = i // segments, i % segments
+    n, group = i // g[GROUPS], i % g[GROUPS]
+    p0 = block * g[BLOCK]
+    pixels_in_segment = g[OH] * g[OW] if g[FLAT] else g[OW]
+    pixels = min(g[BLOCK], pixels_in_segment - p0)
+    where = where_all[tid]
+    base = scratch + tid * g[SCRATCH] * size
+    strip = base + g[STRIP_AT] * size
+    panels = base + g[PANELS_AT] * size
+    x = v[X] + (n * v[XN] + group * g[IC] * v[XC]) * size
+    y = v[Y] + (n * v[YN] + group * g[OC] * v[YC] + p0 * v[YW]) * size
+    residual = v[R]
+    if residual != 0:
+        residual += (n * v[RN] + group * g[OC] * v[RC] + p0 * v[RW]) * size
+    if g[FLAT]:
+        row0 = p0 // g[OW]
+        height = (p0 + pixels - 1) // g[OW] - row0 + 1
+        column0 = 0
+        width = g[OW]
+        pixel0 = p0 - row0 * g[OW]
+        x_first = p0
+    else:
+        row0, height, column0, width, pixel0 = segment, 1, p0, pixels, 0
+        x_first = segment * v[XH] + p0
+        y += segment * v[YH] * size
+        if residual != 0:
+            residual += segment * v[RH] * size
+    is_last_block = 1 if block == g[BLOCKS] - 1 else 0
+    for k0 in range(0, g[K], g[KC]):
+        count = min(g[KC], g[K] - k0)
+        table = offsets.ctypes.data + k0 * 8
+        if g[IN_PLACE]:
+            source = x + x_first * size
+        else:
+            c0 = k0 // g[TAPS]
+            c1 = (k0 + count - 1) // g[TAPS] + 1
+            _fill_strip(
+                like, g, v, rows, columns, slots, x + c0 * v[XC] * size, c1 - c0, strip, row0, height, column0, width,
+                limits.ctypes.data + 2 * size,
+            )  # fmt: skip
+            source = strip - c0 * g[PLANE] * size
+        last = 1 if k0 + count == g[K] else 0
+        if g[IS_PIXELS]:
+            _multiply_pixels(
+                like, g, v, tiles, weights, bias, limits, group, split, k0, count, last, pixels, pixels_in_segment - p0,
+                source, table, panels, base + g[TILE_AT] * size, where, pixel0, width, y, residual,
+            )  # fmt: skip
+        else:
+            _multiply_channels(
+                like, g, v, tiles, weights, bias, limits, group, split, k0, count, last, pixels, pixels_in_segment - p0,
+                source, table, panels, base, where, pixel0, width, y, residual, is_last_block,
+            )  # fmt: skip
+    keepalive(offsets)
+    keepalive(limits)
+
+
+@jit
+def _multiply_pixels(  # type: ignore[no-untyped-def]
+    like, g, v, tiles, weights, bias, limits, group, split, k0, count, last, pixels, left, source, table, panels, tile,
+    where, pixel0, width, y, residual,
+):  # fmt: skip
+    """Pack the panels of a block of k and multiply: pixels in vectors."""
+    size, nr, lanes = g[SIZE], g[NR], g[LANES]
+    vectors = nr // lanes
+    for p in range(0, pixels, nr):
+        needed = min(nr, pixels - p)
+        dst = panels + p * count * size
+        if g[IN_PLACE]:
+            _pack_in_place(like, COLUMNS, dst, nr, lanes, vectors, needed, left - p, source, table, count, where, p)
+        else:
+            _pack_panel(
+                like, COLUMNS, dst, nr, lanes, vectors, needed, source, table, count, where, pixel0 + p, width, g[PITCH]
+            )
+    accumulate = 1 if k0 > 0 else 0
+    code, limit = g[ACTIVATION], limits.ctypes.data
+    first, end = g[TILES] * split // g[SPLITS], g[TILES] * (split + 1) // g[SPLITS]
+    for t in range(first, end):
+        m = tiles[t]
+        height = tiles[t + 1] - m
+        a = weights.ctypes.data + (group * g[OC] * g[K] + k0 * g[OC] + m * count) * size
+        row = y + m * v[YC] * size
+        added = residual + m * v[RC] * size if residual != 0 else 0
+        offset = bias.ctypes.data + (group * g[OC] + m) * size
+        for p in range(0, pixels, nr):
+            b = panels + p * count * size
+            there = added + p * size if added != 0 else 0
+            valid = min(nr, pixels - p)
+            if valid == nr:
+                _gemm_pixels(
+                    like, height, vectors, a, 0, b, row + p * size, v[YC], count, accumulate,
+                    last, offset, there, v[RC], code, limit,
+                )  # fmt: skip
+            else:
+                used = 1
+                while used * lanes < valid:
+                    used *= 2
+                _gemm_pixels(like, height, used, a, 0, b, tile, nr, count, 0, 0, 0, 0, 0, 0, 0)
+                finish_rows(
+                    like, tile, nr, row + p * size, v[YC], height, valid, accumulate, last, offset, there, v[RC], code, limit
+                )
+    keepalive(weights)
+    keepalive(bias)
+    keepalive(limits)
+
+
+@jit
+def _multiply_channels(  # type: ignore[no-untyped-def]
+    like, g, v, tiles, weights, bias, limits, group, split, k0, count, last, pixels, left, source, table, panels, base,
+    where, pixel0, width, y, residual, is_last_block,
+):  # fmt: skip
+    """Pack the tiles of pixels of a block of k and multiply: output channels in vectors."""
+    size, nr, lanes = g[SIZE], g[NR], g[LANES]
+    vectors = nr // lanes
+    packed = -(-g[MR] // lanes)
+    # tiles = (tiles of a whole block, their starts and end, tiles of the last block, their starts and end)
+    at = tiles[0] + 2 if is_last_block else 0
+    tile_count = tiles[at]
+    at += 1
+    for t in range(at, at + tile_count):
+        p = tiles[t]
+        height = tiles[t + 1] - p
+        dst = panels + p * count * size
+        if g[IN_PLACE]:
+            _pack_in_place(like, ROWS, dst, height, lanes, packed, height, left - p, source, table, count, where, p)
+        else:
+            _pack_panel(
+                like, ROWS, dst, height, lanes, packed, height, source, table, count, where, pixel0 + p, width, g[PITCH]
+            )
+    accumulate = 1 if k0 > 0 else 0
+    code, limit = g[ACTIVATION], limits.ctypes.data
+    is_direct = v[YC] == 1
+    all_panels = g[OC_PADDED] // nr
+    first, end = all_panels * split // g[SPLITS], all_panels * (split + 1) // g[SPLITS]
+    tile = base + g[TILE_AT] * size
+    for j in range(first, end):
+        b = weights.ctypes.data + (group * g[OC_PADDED] * g[K] + k0 * g[OC_PADDED] + j * nr * count) * size
+        sums = base + (g[SUMS_AT] + (j - first) * g[BLOCK] * nr) * size
+        valid = min(nr, g[OC] - j * nr)
+        offset = bias.ctypes.data + (group * g[OC_PADDED] + j * nr) * size
+        for t in range(at, at + tile_count):
+            p = tiles[t]
+            height = tiles[t + 1] - p
+            a = panels + p * count * size
+            if not is_direct:
+                _gemm_channels(like, height, vectors, a, 0, b, sums + p * nr * size, nr, count, accumulate, 0, 0, 0, 0, 0, 0)
+                continue
+            there = y + (p * v[YW] + j * nr) * size
+            added = residual + (p * v[RW] + j * nr) * size if residual != 0 else 0
+            if valid == nr:
+                _gemm_channels(
+                    like, height, vectors, a, 0, b, there, v[YW], count, accumulate, last, offset, added, v[RW], code, limit
+                )
+            else:
+                _gemm_channels(like, height, vectors, a, 0, b, tile, nr, count, 0, 0, 0, 0, 0, 0, 0)
+                finish_columns(
+                    like, tile, nr, there, v[YW], height, valid, accumulate, last, offset, added, v[RW], code, limit
+                )
+        if last and not is_direct:
+            pitch = (g[BLOCK] + lanes - 1) // lanes * lanes
+            transpose_tile(like, sums, tile, pitch, pixels)
+            added = residual + j * nr * v[RC] * size if residual != 0 else 0
+            finish_rows(
+                like, tile, pitch, y + j * nr * v[YC] * size, v[YC], valid, pixels, 0, 1, offset, added, v[RC], code, limit
+            )
+    keepalive(weights)
+    keepalive(bias)
+    keepalive(limits)
+
+
+@jit
+def dense(ctl, nthreads, ntasks, like, g, v, offsets, tiles, rows, columns, slots, weights, bias, limits):  # type: ignore[no-untyped-def]
+    """Convolve: ``y[n, oc, oh, ow] = act(sum over c, kh, kw of x[n, c, oh*sh + kh*dh, ow*sw + kw*dw] * w[oc, c, kh, kw] + ...)``.
+
+    Parameters
+    ----------
+    ctl : int
+        Handle of the thread pool, 0 for none.
+    nthreads, ntasks : int
+        At most so many threads work on so many tasks.
+    like : ndarray
+        Its dtype is the element type.
+    g, offsets, tiles, rows, columns, slots : ndarrays of int64
+        The fields and tables of `fastconv.kernels.dense_layout.DenseLayout`.
+    v : ndarray of int64
+        Addresses and strides of source, result and residual (address 0: none), see the fields above.
+    weights, bias, limits : ndarrays
+        Packed weights; bias of all output channels, padded like the weights; (low, high, padding value).
+
+    Notes
+    -----
+    Not checked: every index of the tables lies inside the arrays; the pixels of a segment are equally spaced in
+    result and residual. Never touches memory outside the arrays.
+
+    **Complexity** 2*N*OC*OH*OW*(IC/G)*KH*KW flops; reads each panel of weights once per block of pixels.
+
+    Source: E. Georganas et al., "Anatomy of high-performance deep learning convolutions on SIMD architectures",
+    SC 2018, for the register blocking; the strips are this project's own.
+    """
+    lines = 64 // g[SIZE]
+    scratch = np.empty(nthreads * g[SCRATCH] + lines, like.dtype)
+    start = (scratch.ctypes.data + 63) // 64 * 64
+    where = np.empty((nthreads, max(3 * 16, g[NR], g[MR])), np.int64)
+    parallel_for(
+        ctl, nthreads, ntasks, _task, (like, g, v, offsets, tiles, rows, columns, slots, weights, bias, limits, start, where)
+    )
+    keepalive(scratch)
+
+
+@jit
+def pack_weights_pixels(w, tiles, kc, out):  # type: ignore[no-untyped-def]
+    """Pack weights (G, OC/G, K) into ``out[g][block of k][tile of rows][k][row]``; `tiles` holds the starts of tiles."""
+    at = 0
+    groups, _, depth = w.shape
+    for group in range(groups):
+        for k0 in range(0, depth, kc):
+            k1 = min(k0 + kc, depth)
+            for t in range(tiles.size - 1):
+                m0 = tiles[t]
+                height = tiles[t + 1] - m0
+                for m in range(height):
+                    for k in range(k1 - k0):
+                        out[at + k * height + m] = w[group, m0 + m, k0 + k]
+                at += height * (k1 - k0)
+
+
+@jit
+def pack_weights_channels(w, nr, kc, out):  # type: ignore[no-untyped-def]
+    """Pack weights (G, OC/G, K) into ``out[g][block of k][panel][k][nr]``, the last panel filled up with zeros."""
+    at = 0
+    groups, channels, depth = w.shape
+    for group in range(groups):
+        for k0 in range(0, depth, kc):
+            k1 = min(k0 + kc, depth)
+            for j0 in range(0, channels, nr):
+                for j in range(nr):
+                    for k in range(k1 - k0):
+                        out[at + k * nr + j] = w[group, j0 + j, k0 + k] if j0 + j < channels else 0
+                at += nr * (k1 - k0)
+
+
+def packed_elements(g: Any) -> int:
+    """Return how many elements the packed weights of layout `g` take."""
+    return int(g[GROUPS] * g[K] * (g[OC] if g[IS_PIXELS] else g[OC_PADDED]))

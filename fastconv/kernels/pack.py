@@ -1,0 +1,324 @@
+"""Packing for dense convolution: source rows into a padded strip, strip or source into panels, results transposed.
+
+A *strip* holds what a block of output pixels reads of some channels, with padding, stride and dilation resolved::
+
+    strip[c][row slot][row][column slot][column]
+
+A slot holds one residue of the padded coordinate modulo the stride (only residues that some tap reads), so that
+the pixels of an output row lie next to each other for every tap: pixel (r, q) under tap (kh, kw) of channel c is
+at ``c*plane + r*pitch + q`` plus an offset that depends on the tap only. A *panel* is then filled by whole vector
+loads at a table of offsets, one for each k = (c, kh, kw)::
+
+    panel[k][step]        step = pixels of the panel
+
+Vectors may be stored over the end of what they mean to fill: memory is written in ascending order, so the next
+store repairs it, and each buffer ends with `SLACK` elements.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+
+from fastconv.kernels.gemm import register_tile
+from fastconv.kernels.simd import I64, Emitter, Value, i64, kernel_intrinsic, new_function
+
+#: Elements that may be read or written beyond a strip plane, a panel or a tile of results.
+SLACK = 64
+#: Whether a panel holds the vectors' side of the product (pixels as columns) or the broadcast side (as rows).
+COLUMNS, ROWS = 0, 1
+
+Source = Literal["one", "two", "masked"]
+
+
+def panel_vectors(element: str, side: int) -> int:
+    """Return how many vectors are stored for one k of a panel."""
+    itemsize = {"float32": 4, "float64": 8}[element]
+    tile = register_tile(itemsize)
+    lanes = tile.columns // tile.vectors
+    return tile.vectors if side == COLUMNS else -(-tile.rows // lanes)
+
+
+def _scaled(e: Emitter, base: Value, elements: Value) -> Value:
+    """Return the address `base` plus a number of elements."""
+    return e.b.add(base, e.b.mul(elements, i64(e.nbytes)))
+
+
+def _word(e: Emitter, address: Value, index: Value | int) -> Value:
+    """Load the i64 number `index` of the table at `address`."""
+    index = i64(index) if isinstance(index, int) else index
+    return e.b.load(e.b.gep(e.ptr(address), [index], source_etype=I64), typ=I64, align=8)
+
+
+def _build_pack(module: Value, element: str, side: int, source: Source) -> Value:
+    """Write the kernel that fills one panel: ``dst[k*step + lane] = src[offsets[k] + place(lane)]`` for k < count.
+
+    Arguments: dst, step, src, offsets, count, where. `where` is the address of three i64 per vector:
+    "one": (first, -, -), all lanes from ``first`` on; "two": (first, second, lanes of the first), the rest of the
+    lanes at ``second + lane``; "masked": (first, valid lanes, -), the others become 0 and are not read.
+    """
+    function, b = new_function(module, f"pack_{element}_{side}_{source}", 6)
+    if b is None:
+        return function
+    e = Emitter(module, b, element)
+    dst, step, src, offsets, count, where = function.args
+    vectors = panel_vectors(element, side)
+    first = [e.offset(e.ptr(src), _word(e, where, 3 * v)) for v in range(vectors)]
+    second, masks = [], []
+    if source == "two":
+        second = [e.offset(e.ptr(src), _word(e, where, 3 * v + 1)) for v in range(vectors)]
+        masks = [e.range_mask(i64(0), _word(e, where, 3 * v + 2)) for v in range(vectors)]
+    elif source == "masked":
+        masks = [e.range_mask(i64(0), _word(e, where, 3 * v + 1)) for v in range(vectors)]
+
+    def body(k: Value, carried: list[Value]) -> list[Value]:
+        [out] = carried
+        offset = _word(e, offsets, k)
+        for v in range(vectors):
+            if source == "masked":
+                value = e.masked_load(e.offset(first[v], offset), e.as_mask(masks[v]))
+            else:
+                value = e.load(e.offset(first[v], offset))
+            if source == "two":
+                value = b.select(e.as_mask(masks[v]), value, e.load(e.offset(second[v], offset)))
+            e.store(value, e.offset(out, v * e.lanes))
+        return [e.offset(out, step)]
+
+    e.loop(count, [e.ptr(dst)], body, "pack")
+    b.ret_void()
+    return function
+
+
+def _build_gather(module: Value, element: str) -> Value:
+    """Write the kernel that fills a panel of which each lane has a place of its own (narrow images).
+
+    Arguments: dst, step, src, offsets, count, places, lanes: ``dst[k*step + i] = src[offsets[k] + places[i]]``.
+    """
+    function, b = new_function(module, f"gather_{element}", 7)
+    if b is None:
+        return function
+    e = Emitter(module, b, element)
+    dst, step, src, offsets, count, places, lanes = function.args
+
+    def body(k: Value, carried: list[Value]) -> list[Value]:
+        [out] = carried
+        origin = e.offset(e.ptr(src), _word(e, offsets, k))
+
+        def lane(i: Value, _: list[Value]) -> list[Value]:
+            b.store(e.load_scalar(e.offset(origin, _word(e, places, i))), e.offset(out, i), align=e.nbytes)
+            return []
+
+        e.loop(lanes, [], lane, "lane")
+        return [e.offset(out, step)]
+
+    e.loop(count, [e.ptr(dst)], body, "gather")
+    b.ret_void()
+    return function
+
+
+def _build_copy(module: Value, element: str, stride: int) -> Value:
+    """Write the kernel that copies one row of each channel: ``dst[c*plane + j] = src[c*gap + j*stride]`` for j < n.
+
+    Arguments: dst, plane, src, gap, n, channels[, stride]; a `stride` of 1 or 2 is fixed, 0 means an argument. Reads
+    nothing but these elements; may write up to a vector beyond the n.
+    """
+    function, b = new_function(module, f"copy_rows_{element}_{stride}", 7 if stride == 0 else 6)
+    if b is None:
+        return function
+    e = Emitter(module, b, element)
+    dst, plane, src, gap, n, channels = function.args[:6]
+    lanes = e.lanes
+
+    def vector(v: Value, to: Value, origin: Value) -> None:
+        j = b.mul(v, i64(lanes))
+        if stride == 1:
+            mask = e.as_mask(e.range_mask(i64(0), b.sub(n, j)))
+            e.store(e.masked_load(e.offset(origin, j), mask), e.offset(to, j))
+            return
+        # Two vectors of which the even lanes are kept; the last element read is number 2n - 2.
+        left = b.sub(b.mul(b.sub(n, j), i64(2)), i64(1))
+        pair = [
+            e.masked_load(e.offset(origin, b.add(b.mul(j, i64(2)), i64(half * lanes))),
+                          e.as_mask(e.range_mask(i64(0), b.sub(left, i64(half * lanes)))))
+            for half in (0, 1)
+        ]  # fmt: skip
+        e.store(e.shuffle(pair[0], pair[1], [2 * lane for lane in range(lanes)]), e.offset(to, j))
+
+    def whole(v: Value, to: Value, origin: Value) -> None:
+        j = b.mul(v, i64(lanes))
+        if stride == 1:
+            e.store(e.load(e.offset(origin, j)), e.offset(to, j))
+            return
+        low, high = (e.load(e.offset(origin, b.add(b.mul(j, i64(2)), i64(half * lanes)))) for half in (0, 1))
+        e.store(e.shuffle(low, high, [2 * lane for lane in range(lanes)]), e.offset(to, j))
+
+    def channel(_: Value, carried: list[Value]) -> list[Value]:
+        to, origin = carried
+        if stride == 0:
+
+            def single(j: Value, _: list[Value]) -> list[Value]:
+                b.store(e.load_scalar(e.offset(origin, b.mul(j, function.args[6]))), e.offset(to, j), align=e.nbytes)
+                return []
+
+            e.loop(n, [], single, "element")
+        else:
+            # A whole vector of stride 2 reads 2*lanes elements, of which the last is not one of the row's.
+            full = b.sdiv(n if stride == 1 else b.sub(n, i64(1)), i64(lanes))
+            e.loop(full, [], lambda v, _: whole(v, to, origin) or [], "whole")
+            e.loop(
+                b.sub(b.sdiv(b.add(n, i64(lanes - 1)), i64(lanes)), full), [],
+                lambda v, _: vector(b.add(v, full), to, origin) or [], "tail",
+            )  # fmt: skip
+        return [e.offset(to, plane), e.offset(origin, gap)]
+
+    e.loop(channels, [e.ptr(dst), e.ptr(src)], channel, "channel")
+    b.ret_void()
+    return function
+
+
+def _build_turn(module: Value, element: str) -> Value:
+    """Write the kernel that copies a row of pixels whose channels lie next to each other into one row per channel.
+
+    ``dst[c*plane + j] = src[j*gap + c]`` for j < n, c < channels, by squares transposed in registers.
+    Arguments: dst, plane, src, gap, n, channels. Reads nothing but these elements; may write up to a vector
+    beyond the n of each of the channels rounded up to whole vectors.
+    """
+    function, b = new_function(module, f"turn_rows_{element}", 6)
+    if b is None:
+        return function
+    e = Emitter(module, b, element)
+    dst, plane, src, gap, n, channels = function.args
+    lanes = i64(e.lanes)
+
+    def columns(v: Value, _: list[Value]) -> list[Value]:
+        j = b.mul(v, lanes)
+        last = b.sub(n, i64(1))
+        pixels = []
+        for i in range(e.lanes):
+            pixel = b.add(j, i64(i))
+            pixel = b.select(b.icmp_signed("<", pixel, last), pixel, last)  # past the end: the last one again
+            pixels.append(b.mul(pixel, gap))
+
+        def square(c: Value, loads: Any) -> None:
+            turned = e.transpose([loads(b.add(pixel, c)) for pixel in pixels])
+            for i, value in enumerate(turned):
+                e.store(value, e.ptr(_scaled(e, dst, b.add(b.mul(b.add(c, i64(i)), plane), j))))
+
+        whole = b.sdiv(channels, lanes)
+        e.loop(whole, [], lambda q, _: square(b.mul(q, lanes), lambda o: e.load(e.ptr(_scaled(e, src, o)))) or [], "square")
+        c = b.mul(whole, lanes)
+        mask = e.range_mask(i64(0), b.sub(channels, c))
+        e.loop(
+            b.select(b.icmp_signed("<", c, channels), i64(1), i64(0)), [],
+            lambda _i, _: square(c, lambda o: e.masked_load(e.ptr(_scaled(e, src, o)), e.as_mask(mask))) or [], "rest",
+        )  # fmt: skip
+        return []
+
+    e.loop(b.sdiv(b.add(n, b.sub(lanes, i64(1))), lanes), [], columns, "columns")
+    b.ret_void()
+    return function
+
+
+def _build_border(module: Value, element: str) -> Value:
+    """Write the kernel that fills padded columns, or any columns one by one, through an index table.
+
+    ``dst[c*plane + j] = src[c*gap + index[j*stride]*step]`` for j < n, c < channels; an index below 0 takes the
+    padding value. Arguments: dst, plane, src, gap, step, index, stride, n, channels, padding.
+    """
+    function, b = new_function(module, f"border_{element}", 10)
+    if b is None:
+        return function
+    e = Emitter(module, b, element)
+    dst, plane, src, gap, step, index, stride, n, channels, padding = function.args
+
+    def channel(c: Value, _: list[Value]) -> list[Value]:
+        def column(j: Value, _: list[Value]) -> list[Value]:
+            column_read = _word(e, index, b.mul(j, stride))
+            inside = _scaled(e, src, b.add(b.mul(c, gap), b.mul(column_read, step)))
+            address = b.select(b.icmp_signed("<", column_read, i64(0)), padding, inside)
+            b.store(e.load_scalar(e.ptr(address)), e.ptr(_scaled(e, dst, b.add(b.mul(c, plane), j))), align=e.nbytes)
+            return []
+
+        e.loop(n, [], column, "column")
+        return []
+
+    e.loop(channels, [], channel, "channel")
+    b.ret_void()
+    return function
+
+
+def _build_fill(module: Value, element: str) -> Value:
+    """Write the kernel that fills rows of the padding value: ``dst[c*plane + j] = padding`` for j < n and a little more.
+
+    Arguments: dst, plane, n, channels, padding (address of the value).
+    """
+    function, b = new_function(module, f"fill_{element}", 5)
+    if b is None:
+        return function
+    e = Emitter(module, b, element)
+    dst, plane, n, channels, padding = function.args
+    value = e.broadcast(e.ptr(padding))
+    vectors = b.sdiv(b.add(n, i64(e.lanes - 1)), i64(e.lanes))
+
+    def channel(_: Value, carried: list[Value]) -> list[Value]:
+        [to] = carried
+        e.loop(vectors, [], lambda v, _: e.store(value, e.offset(to, b.mul(v, i64(e.lanes)))) or [], "vector")
+        return [e.offset(to, plane)]
+
+    e.loop(channels, [e.ptr(dst)], channel, "channel")
+    b.ret_void()
+    return function
+
+
+def _build_transpose_tile(module: Value, element: str) -> Value:
+    """Write the kernel that turns results [pixel][columns] into [columns][pixel], columns = a register tile's width.
+
+    Arguments: src, dst, ldd, pixels; whole vectors of pixels are read and written.
+    """
+    function, b = new_function(module, f"transpose_tile_{element}", 4)
+    if b is None:
+        return function
+    e = Emitter(module, b, element)
+    src, dst, ldd, pixels = function.args
+    tile = register_tile(e.nbytes)
+
+    def square(v: Value, _: list[Value]) -> list[Value]:
+        p = b.mul(v, i64(e.lanes))
+        for q in range(tile.vectors):
+            rows = [
+                e.load(e.ptr(_scaled(e, src, b.add(b.mul(b.add(p, i64(i)), i64(tile.columns)), i64(q * e.lanes)))))
+                for i in range(e.lanes)
+            ]
+            for i, value in enumerate(e.transpose(rows)):
+                e.store(value, e.ptr(_scaled(e, dst, b.add(b.mul(ldd, i64(q * e.lanes + i)), p))))
+        return []
+
+    e.loop(b.sdiv(b.add(pixels, i64(e.lanes - 1)), i64(e.lanes)), [], square, "square")
+    b.ret_void()
+    return function
+
+
+def _with_source(source: Source) -> Any:
+    def build(module: Value, element: str, side: int) -> Value:
+        return _build_pack(module, element, side, source)
+
+    return kernel_intrinsic(build, literals=1)
+
+
+#: ``pack_*(like, side, dst, step, src, offsets, count, where)``; see `_build_pack`.
+pack_one = _with_source("one")
+pack_two = _with_source("two")
+pack_masked = _with_source("masked")
+#: ``pack_gather(like, dst, step, src, offsets, count, places, lanes)``
+pack_gather = kernel_intrinsic(_build_gather)
+#: ``copy_rows(like, stride, dst, plane, src, gap, n, channels)``, stride 1 or 2; 0 takes the stride as last argument.
+copy_rows = kernel_intrinsic(_build_copy, literals=1)
+#: ``turn_rows(like, dst, plane, src, gap, n, channels)``
+turn_rows = kernel_intrinsic(_build_turn)
+#: ``fill_border(like, dst, plane, src, gap, step, index, stride, n, channels, padding)``
+fill_border = kernel_intrinsic(_build_border)
+#: ``fill_rows(like, dst, plane, n, channels, padding)``
+fill_rows = kernel_intrinsic(_build_fill)
+#: ``transpose_tile(like, src, dst, ldd, pixels)``
+transpose_tile = kernel_intrinsic(_build_transpose_tile)
+
