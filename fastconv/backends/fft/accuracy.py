@@ -12,7 +12,7 @@ from fastconv.problem import ConvProblem
 
 
 def relative_bound(points: int, channels: int, u: float) -> float:
-    """Return c in \\|error\\| <= c * sum over channels of norm2(x tile) * norm1(w), for tiles of `points` points.
+    """Return c in abs(error) <= c * sum over channels of norm2(x tile) * norm1(w), for tiles of `points` points.
 
     Notes
     -----

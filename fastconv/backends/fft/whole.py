@@ -237,8 +237,10 @@ class _WholePlan(Plan):
     def _forward(self, planes: Array) -> Array:
         import scipy.fft  # noqa: PLC0415  heavy: only when an FFT runs
 
-        transform = scipy.fft.fft2 if self.problem.is_complex else scipy.fft.rfft2
-        out: Array = transform(planes, workers=self.threads)
+        if self.problem.is_complex:
+            out: Array = scipy.fft.fft2(planes, workers=self.threads)
+        else:
+            out = scipy.fft.rfft2(planes, workers=self.threads)
         return out
 
     def _inverse(self, spectra: Array) -> Array:
@@ -270,14 +272,14 @@ class _WholePlan(Plan):
         """Compute one tile of output channels `oc` from the channels `x` of one image and group."""
         p, t = self.problem, self._tiling
         icg = x.shape[0]
-        total: Array | None = None
+        total = np.zeros((1,), self._compute)
         for c in range(0, icg, t.icb):
             ic = slice(c, min(c + t.icb, icg))
             spectra = self._forward(self._gather(x[ic], rows, cols))
             weights = self._weight_spectra(oc, ic) if self._spectra is None else self._spectra[oc, ic]
             product = np.einsum("chw,ochw->ohw", spectra, weights)
-            total = product if total is None else np.add(total, product, out=total)
-        y = self._inverse(total)  # type: ignore[arg-type]  there is at least one channel
+            total = product if c == 0 else np.add(total, product, out=total)
+        y = self._inverse(total)
         i0, j0 = -(-ty * t.rows.step // p.sh), -(-tx * t.cols.step // p.sw)
         i1 = min(-(-(ty + 1) * t.rows.step // p.sh), p.oh)
         j1 = min(-(-(tx + 1) * t.cols.step // p.sw), p.ow)
