@@ -5,7 +5,7 @@ same function and are chosen automatically, by argument or by configuration.
 """
 
 from fastconv._version import __version__
-from fastconv.api import Conv2d, conv1d, conv2d, explain, plan
+from fastconv.api import Conv2d, autotune, conv1d, conv2d, explain, plan
 from fastconv.backends import backends
 from fastconv.errors import ConfigError, DTypeError, ShapeError, UnsupportedProblem, WisdomError
 from fastconv.settings import config, get_config, set_config
@@ -18,6 +18,7 @@ __all__ = [
     "UnsupportedProblem",
     "WisdomError",
     "__version__",
+    "autotune",
     "backends",
     "config",
     "conv1d",

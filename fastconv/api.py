@@ -11,12 +11,15 @@ import numpy.typing as npt
 
 from fastconv import planner
 from fastconv._typing import Activation, Array, DataFormat, Padding, PaddingMode, Pair
+from fastconv.backends import plan_by_name
 from fastconv.errors import ShapeError
 from fastconv.explanation import Explanation, explained
 from fastconv.plan_cache import PlanCache
 from fastconv.plans import Plan, check_out
+from fastconv.problem import ConvProblem
 from fastconv.requests import Request, as_array, overlaps, requested
 from fastconv.settings import Config, get_config
+from fastconv.tuning import learn
 
 #: Plans that a `Conv2d` keeps, one per shape, dtype and setting that it met last.
 PLANS_PER_LAYER = 16
@@ -309,7 +312,7 @@ def _make(asked: Request, config: Config, backend: str | None, w: Array, bias: A
     own_bias = None if bias is None else bias.astype(dtype)
     made = planner.prepare(decision, problem, config, weights, own_bias)
     made.remember_origin(
-        planner.plan_by_name, made.backend, problem, weights, own_bias, threads=config.threads, max_workspace=config.max_workspace
+        plan_by_name, made.backend, problem, weights, own_bias, threads=config.threads, max_workspace=config.max_workspace
     )
     return made.in_form(asked.form)
 
@@ -464,9 +467,65 @@ def explain(
     ShapeError, DTypeError, UnsupportedProblem, ValueError
         As in `conv2d`.
     """
-    spatial = _spatial("explain", tuple(w_shape))
-    words = ("explain", spatial, stride, padding, dilation, groups, padding_mode, padding_value, activation, data_format)
-    w = _promise(tuple(w_shape), dtype)
-    b = _promise((w_shape[0],), dtype) if bias else None
-    asked = _fixed_request(words, tuple(x_shape), w, b, dtype, has_residual=has_residual)
-    return explained(asked.problem, get_config(), backend, is_prepared=is_prepared)
+    words = ("explain", _spatial("explain", tuple(w_shape)), stride, padding, dilation, groups, padding_mode, padding_value, activation, data_format)
+    problem = _shaped_problem(words, tuple(x_shape), tuple(w_shape), dtype, has_bias=bias, has_residual=has_residual)
+    return explained(problem, get_config(), backend, is_prepared=is_prepared)
+
+
+def _shaped_problem(
+    words: tuple[Any, ...], x_shape: tuple[int, ...], w_shape: tuple[int, ...], dtype: npt.DTypeLike, *, has_bias: bool, has_residual: bool
+) -> ConvProblem:
+    """Return the problem that shapes alone make."""
+    w = _promise(w_shape, dtype)
+    b = _promise((w_shape[0],), dtype) if has_bias else None
+    return _fixed_request(words, x_shape, w, b, dtype, has_residual=has_residual).problem
+
+
+def autotune(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    *,
+    padding_mode: PaddingMode = "zeros",
+    padding_value: complex = 0.0,
+    data_format: DataFormat = "NCHW",
+    dtype: npt.DTypeLike = "float32",
+    effort: str = "measure",
+    time_limit: float | None = None,
+) -> Explanation:
+    """Measure the backends for arrays of these shapes on this machine, and store the result as wisdom.
+
+    From then on, calls with such arrays and the same number of threads are decided by the measurement. Bias,
+    residual and activation make no difference to the choice.
+
+    Parameters
+    ----------
+    x_shape, w_shape : tuple of int
+        As for `conv2d` (or `conv1d` with 3 axes in `w_shape`).
+    effort : {"measure", "patient"}
+        "measure" spends about 50 ms on each candidate that is predicted to be within 12 times the best, "patient"
+        half a second on nearly all. One that is three times slower than the best so far is run once.
+    time_limit : float, optional
+        Seconds after which no further candidate is begun.
+    stride, padding, dilation, groups, padding_mode, padding_value, data_format, dtype
+        As in `explain`.
+
+    Returns
+    -------
+    Explanation
+        With the measured times.
+
+    Raises
+    ------
+    ShapeError, DTypeError, ValueError
+        As in `conv2d`.
+    WisdomError
+        If the result cannot be stored.
+    """
+    words = ("autotune", _spatial("autotune", tuple(w_shape)), stride, padding, dilation, groups, padding_mode, padding_value, None, data_format)
+    problem = _shaped_problem(words, tuple(x_shape), tuple(w_shape), dtype, has_bias=False, has_residual=False)
+    learn(problem, get_config(), effort=effort, time_limit=time_limit)
+    return explained(problem, get_config())

@@ -5,12 +5,12 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass
 
-from fastconv.machine import nominal_machine
+from fastconv.calibration import current_machine
 from fastconv.planner import Decision, decide
 from fastconv.problem import ConvProblem
 from fastconv.settings import Config
 
-_COLUMNS = ("backend", "", "predicted", "GFLOP", "MB moved", "errors", "remark")
+_COLUMNS = ("backend", "", "predicted", "measured", "GFLOP", "MB moved", "errors", "remark")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Explanation:
     decision : Decision
         The chosen algorithm, the source that decided, and every candidate.
     rows : tuple of tuple of str
-        The table's cells: backend, mark, predicted time, flops, bytes moved, error class, remark.
+        The table's cells: backend, mark, predicted and measured time, flops, bytes moved, error class, remark.
     """
 
     problem: ConvProblem
@@ -39,7 +39,7 @@ class Explanation:
         widths = [max(len(row[i]) for row in (_COLUMNS, *self.rows)) for i in range(len(_COLUMNS))]
         lines = [f"{self.problem}", f"chosen: {self.chosen} (by {self.decision.source})", ""]
         for row in (_COLUMNS, *self.rows):
-            cells = [cell.rjust(width) if 2 <= i <= 4 else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))]
+            cells = [cell.rjust(width) if 2 <= i <= 5 else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))]
             lines.append("  ".join(cells).rstrip())
         return "\n".join(lines)
 
@@ -58,25 +58,27 @@ class Explanation:
 def explained(problem: ConvProblem, config: Config, backend: str | None = None, *, is_prepared: bool = True) -> Explanation:
     """Return the explanation of `decide` for the same arguments."""
     decision = decide(problem, config, backend, is_prepared=is_prepared)
-    machine = nominal_machine()
+    machine = current_machine(config.wisdom)
     rows = []
     for candidate in decision.candidates:
         algorithm = candidate.algorithm
         mark = "<-" if algorithm is decision.algorithm else ""
         if candidate.predicted_s is None:
-            rows.append((algorithm.name, mark, "", "", "", algorithm.rounding, f"no: {candidate.reason}"))
+            rows.append((algorithm.name, mark, "", "", "", "", algorithm.rounding, f"no: {candidate.reason}"))
             continue
         work = algorithm.work(algorithm.computed(problem), machine)
         rows.append(
             (
-                algorithm.name, mark, _duration(candidate.predicted_s), f"{work.flops / 1e9:.3g}", f"{work.nbytes / 1e6:.3g}",
+                algorithm.name, mark, _duration(candidate.predicted_s), _duration(candidate.measured_s), f"{work.flops / 1e9:.3g}", f"{work.nbytes / 1e6:.3g}",
                 algorithm.rounding, f"no: {candidate.reason}" if candidate.reason else algorithm.summary,
             )  # fmt: skip
         )
     return Explanation(problem, decision, tuple(rows))
 
 
-def _duration(seconds: float) -> str:
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= scale:
             return f"{seconds / scale:.3g} {unit}"

@@ -5,17 +5,17 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-import numpy as np
-
 from fastconv._typing import Array
-from fastconv.backends import TABLE, named, suggestion
+from fastconv.backends import TABLE, make_plan, named, suggestion
 from fastconv.backends.base import Algorithm
+from fastconv.calibration import current_machine
 from fastconv.cost import predicted_s
 from fastconv.errors import UnsupportedProblem
-from fastconv.machine import nominal_machine
 from fastconv.plans import Plan
 from fastconv.problem import ConvProblem
 from fastconv.settings import Config
+from fastconv.tuning import known_seconds
+from fastconv.wisdom import opened
 
 _RANK = {"strict": 0, "standard": 1, "fast": 2}
 
@@ -31,11 +31,14 @@ class Candidate:
         Why it cannot, or may not, be chosen; None if it is a candidate.
     predicted_s : float or None
         Predicted seconds; None where it cannot compute the problem.
+    measured_s : float or None
+        Seconds by wisdom, setup added for a one-shot call; None if unknown.
     """
 
     algorithm: Algorithm
     reason: str | None
-    predicted_s: float | None
+    predicted_s: float | None = None
+    measured_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -46,34 +49,22 @@ class Decision:
     ----------
     algorithm : Algorithm
     source : str
-        Which source decided: "argument", "config" or "cost model".
+        Which source decided: "argument", "config", "wisdom" or "cost model"; for a family with several variants,
+        which variant is decided by wisdom or cost model.
     candidates : tuple of Candidate
         The whole table, in its order.
+    ranked : tuple of Algorithm
+        Those that may be chosen, the best first.
     """
 
     algorithm: Algorithm
     source: str
     candidates: tuple[Candidate, ...]
+    ranked: tuple[Algorithm, ...]
 
 
-def _judge(algorithm: Algorithm, problem: ConvProblem, config: Config, allowed: tuple[Algorithm, ...], *, is_prepared: bool) -> Candidate:
-    reason = algorithm.why_not(algorithm.computed(problem))
-    if reason is not None:
-        return Candidate(algorithm, reason, None)
-    machine = nominal_machine()
-    computed = algorithm.computed(problem)
-    seconds = predicted_s(algorithm.work(computed, machine), computed, machine, config.threads, is_prepared=is_prepared)
-    if algorithm not in allowed:
-        return Candidate(algorithm, "another backend is asked for", seconds)
-    is_named = len(allowed) < len(TABLE)
-    if not is_named and _RANK[algorithm.accuracy] > _RANK[config.accuracy]:
-        return Candidate(algorithm, f"it needs accuracy={algorithm.accuracy!r}, the setting is {config.accuracy!r}", seconds)
-    return Candidate(algorithm, None, seconds)
-
-
-@functools.lru_cache(maxsize=4096)
 def decide(problem: ConvProblem, config: Config, backend: str | None = None, *, is_prepared: bool = False) -> Decision:
-    """Choose the algorithm for `problem`: the argument wins over the config, that over the cost model.
+    """Choose the algorithm for `problem`: the argument wins over the config, that over wisdom, that over the cost model.
 
     Parameters
     ----------
@@ -95,80 +86,75 @@ def decide(problem: ConvProblem, config: Config, backend: str | None = None, *, 
     UnsupportedProblem
         If the named backend cannot compute the problem.
     """
+    known = opened(config.wisdom)
+    return _decide(problem, config, backend, is_prepared, 0 if known is None else known.generation)
+
+
+@functools.lru_cache(maxsize=4096)
+def _decide(problem: ConvProblem, config: Config, backend: str | None, is_prepared: bool, generation: int) -> Decision:  # noqa: ARG001, FBT001
+    """Decide; `generation` of the wisdom is part of the cache's key only."""
     if backend is not None and not named(backend):
         raise ValueError(f"backend {suggestion(backend)}")
     name = backend if backend is not None else config.backend
-    source = "cost model" if name == "auto" else "argument" if backend is not None else "config"
     allowed = named(name)
-    candidates = tuple(_judge(a, problem, config, allowed, is_prepared=is_prepared) for a in TABLE)
-    possible = [c for c in candidates if c.reason is None]
-    if not possible:
-        refusals = [c for c in candidates if c.algorithm in allowed]
-        others = [c.algorithm.name for c in candidates if c.predicted_s is not None and c.algorithm not in allowed]
+    refusals = {row: row.why_not(row.computed(problem)) for row in TABLE}
+    if all(refusals[row] is not None for row in allowed):
         raise UnsupportedProblem(
-            f"backend {name!r} cannot compute {problem}: {refusals[0].reason}. "
-            f"Backends that can: {', '.join(others)}. Omit backend= to let fastconv choose."
+            f"backend {name!r} cannot compute {problem}: {refusals[allowed[0]]}. "
+            f"Backends that can: {', '.join(row.name for row, reason in refusals.items() if reason is None)}. "
+            "Omit backend= to let fastconv choose."
         )
-    # min() keeps the first of equals, so the table's order breaks ties.
-    best = min(possible, key=lambda c: c.predicted_s or 0.0)
-    return Decision(best.algorithm, source, candidates)
+    seconds = known_seconds(problem, config) if len(allowed) > 1 else {}
+    candidates = []
+    for row in TABLE:
+        if refusals[row] is not None:
+            candidates.append(Candidate(row, refusals[row]))
+            continue
+        reason = None if row in allowed else "another backend is asked for"
+        # A variant that is named may be as inaccurate as it is; anything else keeps to the setting.
+        if reason is None and row.name != name and _RANK[row.accuracy] > _RANK[config.accuracy]:
+            reason = f"it needs accuracy={row.accuracy!r}, the setting is {config.accuracy!r}"
+        candidates.append(_timed(row, reason, problem, config, seconds.get(row.name), is_prepared=is_prepared))
+    possible = [candidate for candidate in candidates if candidate.reason is None]
+    if not possible:  # a family all of whose variants need a laxer setting: it was named, so the first that can is taken
+        possible = [candidate for candidate in candidates if candidate.algorithm in allowed and candidate.predicted_s is not None]
+    ranked = sorted(possible, key=_rank)
+    best = ranked[0]
+    how = "cost model" if best.measured_s is None else "wisdom"
+    source = how if name == "auto" else "argument" if backend is not None else "config"
+    return Decision(best.algorithm, source, tuple(candidates), tuple(candidate.algorithm for candidate in ranked))
+
+
+def _rank(candidate: Candidate) -> tuple[bool, float]:
+    """Order candidates: measured ones first, by time; sorting is stable, so the table's order breaks ties."""
+    seconds = candidate.predicted_s if candidate.measured_s is None else candidate.measured_s
+    return (candidate.measured_s is None, seconds or 0.0)
+
+
+def _timed(
+    row: Algorithm, reason: str | None, problem: ConvProblem, config: Config, measured: float | None, *, is_prepared: bool
+) -> Candidate:
+    machine = current_machine(config.wisdom)
+    computed = row.computed(problem)
+    work = row.work(computed, machine)
+    predicted = predicted_s(work, computed, machine, config.threads, is_prepared=is_prepared)
+    if measured is not None and not is_prepared:
+        measured += predicted - predicted_s(work, computed, machine, config.threads, is_prepared=True)
+    return Candidate(row, reason, predicted, measured)
 
 
 def prepare(decision: Decision, problem: ConvProblem, config: Config, w: Array, bias: Array | None) -> Plan:
-    """Return a plan of the decided algorithm; where its workspace does not fit, the next best one's.
+    """Return a plan of the decided algorithm; where its workspace does not fit, of the next best that is allowed.
 
-    A backend that was named is not replaced: its UnsupportedProblem reaches the caller.
+    Raises
+    ------
+    UnsupportedProblem
+        If no allowed algorithm can work within the workspace; a backend that was named is not replaced.
     """
-    ranked = sorted((c for c in decision.candidates if c.reason is None), key=lambda c: c.predicted_s or 0.0)
-    for index, candidate in enumerate(ranked):
+    *preferred, last = decision.ranked
+    for row in preferred:
         try:
-            return make_plan(candidate.algorithm, problem, w, bias, threads=config.threads, max_workspace=config.max_workspace)
+            return make_plan(row, problem, w, bias, threads=config.threads, max_workspace=config.max_workspace)
         except UnsupportedProblem:
-            if index == len(ranked) - 1:
-                raise
-    raise AssertionError("decide() returns at least one candidate")
-
-
-def make_plan(
-    algorithm: Algorithm, problem: ConvProblem, w: Array, bias: Array | None, *, threads: int, max_workspace: int | None
-) -> Plan:
-    """Return a plan of `algorithm`, through float32 where it does not store float16 itself."""
-    computed = algorithm.computed(problem)
-    if computed is not problem:
-        inner = algorithm.make_plan(
-            computed,
-            w.astype("float32"),
-            None if bias is None else bias.astype("float32"),
-            threads=threads,
-            max_workspace=max_workspace,
-        )
-        return _HalfPlan(problem, inner)
-    return algorithm.make_plan(problem, w, bias, threads=threads, max_workspace=max_workspace)
-
-
-def plan_by_name(
-    name: str, problem: ConvProblem, w: Array, bias: Array | None, *, threads: int, max_workspace: int | None
-) -> Plan:
-    """Return a plan of the algorithm called `name`: how a pickled plan comes back."""
-    (algorithm,) = (row for row in TABLE if row.name == name)
-    return make_plan(algorithm, problem, w, bias, threads=threads, max_workspace=max_workspace)
-
-
-class _HalfPlan(Plan):
-    """A float16 problem computed by a float32 plan, on float32 copies of source and result."""
-
-    def __init__(self, problem: ConvProblem, inner: Plan) -> None:
-        self._inner = inner
-        super().__init__(
-            inner.backend,
-            problem,
-            threads=inner.threads,
-            workspace_nbytes=inner.workspace_nbytes + 2 * (problem.x_nbytes + problem.out_nbytes * (2 if problem.has_residual else 1)),
-            packed_nbytes=inner.packed_nbytes,
-            description=f"through float32; {inner.description}",
-        )
-
-    def execute(self, x: Array, residual: Array | None, out: Array) -> None:
-        result = self._inner(x.astype("float32"), None if residual is None else residual.astype("float32"))
-        with np.errstate(over="ignore", invalid="ignore"):
-            out[...] = result
+            continue
+    return make_plan(last, problem, w, bias, threads=config.threads, max_workspace=config.max_workspace)

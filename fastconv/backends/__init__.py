@@ -5,12 +5,17 @@ from __future__ import annotations
 import difflib
 import functools
 
-from fastconv.backends import direct, im2col, naive
+from fastconv._typing import Array
+from fastconv.backends import direct, fft, im2col, naive
 from fastconv.backends.base import Algorithm
+from fastconv.backends.half import HalfPlan
+from fastconv.plans import Plan
+from fastconv.problem import ConvProblem
 
 #: Every algorithm. Tests, benchmarks, ``explain`` and the command line iterate this.
 TABLE: tuple[Algorithm, ...] = (
     *direct.ALGORITHMS,
+    *fft.ALGORITHMS,
     *im2col.ALGORITHMS,
     *naive.ALGORITHMS,
 )
@@ -48,3 +53,27 @@ def suggestion(name: str) -> str:
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"must be 'auto', one of {', '.join(map(repr, backends()))}, or a variant such as {TABLE[0].name!r}; got {name!r}.{hint}"
 
+
+def make_plan(
+    algorithm: Algorithm, problem: ConvProblem, w: Array, bias: Array | None, *, threads: int, max_workspace: int | None
+) -> Plan:
+    """Return a plan of `algorithm`, through float32 where it does not store float16 itself."""
+    computed = algorithm.computed(problem)
+    if computed is not problem:
+        inner = algorithm.make_plan(
+            computed,
+            w.astype("float32"),
+            None if bias is None else bias.astype("float32"),
+            threads=threads,
+            max_workspace=max_workspace,
+        )
+        return HalfPlan(problem, inner)
+    return algorithm.make_plan(problem, w, bias, threads=threads, max_workspace=max_workspace)
+
+
+def plan_by_name(
+    name: str, problem: ConvProblem, w: Array, bias: Array | None, *, threads: int, max_workspace: int | None
+) -> Plan:
+    """Return a plan of the algorithm called `name`: how a pickled plan comes back."""
+    (algorithm,) = (row for row in TABLE if row.name == name)
+    return make_plan(algorithm, problem, w, bias, threads=threads, max_workspace=max_workspace)

@@ -1,0 +1,29 @@
+"""float16 for algorithms that do not store it themselves: computed by their float32 plan, on float32 copies."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastconv._typing import Array
+from fastconv.plans import Plan
+from fastconv.problem import ConvProblem
+
+
+class HalfPlan(Plan):
+    """A float16 problem computed by a float32 plan, on float32 copies of source and result."""
+
+    def __init__(self, problem: ConvProblem, inner: Plan) -> None:
+        self._inner = inner
+        super().__init__(
+            inner.backend,
+            problem,
+            threads=inner.threads,
+            workspace_nbytes=inner.workspace_nbytes + 2 * (problem.x_nbytes + problem.out_nbytes * (2 if problem.has_residual else 1)),
+            packed_nbytes=inner.packed_nbytes,
+            description=f"through float32; {inner.description}",
+        )
+
+    def execute(self, x: Array, residual: Array | None, out: Array) -> None:
+        result = self._inner(x.astype("float32"), None if residual is None else residual.astype("float32"))
+        with np.errstate(over="ignore", invalid="ignore"):
+            out[...] = result
