@@ -11,6 +11,44 @@ from fastconv.kernels.threads import parallel_for
 
 
 @jit
+def add_tap(acc: Any, line: Any, tap: Any, step: int, shift: int) -> None:
+    """Add line[j*step + shift] * tap to acc[j] for each j; the slices tell LLVM that no index wraps, so it vectorises."""
+    n = acc.shape[0]
+    if step == 1:
+        window = line[shift : shift + n]
+        for j in range(n):
+            acc[j] += window[j] * tap
+    else:
+        window = line[shift : shift + (n - 1) * step + 1 : step]
+        for j in range(n):
+            acc[j] += window[j] * tap
+
+
+@jit
+def add_two_taps(acc: Any, line: Any, tap: Any, tap2: Any, shift: int, shift2: int) -> None:
+    """Add line[j + shift] * tap + line[j + shift2] * tap2 to acc[j]: half the traffic of two calls of `add_tap`."""
+    n = acc.shape[0]
+    first, second = line[shift : shift + n], line[shift2 : shift2 + n]
+    for j in range(n):
+        acc[j] += first[j] * tap + second[j] * tap2
+
+
+@jit
+def add_border(acc: Any, line: Any, cols: Any, fill: Any, tap: Any, step: int, first: int, last: int) -> None:
+    """Add the tap for the outputs first .. last-1, whose source columns are looked up in `cols`, -1 = `fill`."""
+    for j in range(first, last):
+        col = cols[j * step]
+        acc[j] += (line[col] if col >= 0 else fill) * tap
+
+
+@jit
+def inside(ow: int, iw: int, step: int, shift: int) -> tuple[int, int]:
+    """Return the range of outputs j for which 0 <= j*step + shift < iw."""
+    first = min(max((-shift + step - 1) // step, 0), ow)
+    return first, max(min((iw - 1 - shift) // step + 1, ow), first)
+
+
+@jit
 def conv_row(src: Any, weights: Any, acc: Any, rows: Any, cols: Any, geometry: Any, fill: Any, n: int, o: int, i: int) -> None:
     """Compute one output row: acc[j] = sum over c, r, s of src[n, c0 + c, rows[..], cols[..]] * weights[o, c, r, s].
 
@@ -33,7 +71,7 @@ def conv_row(src: Any, weights: Any, acc: Any, rows: Any, cols: Any, geometry: A
 
     Notes
     -----
-    Preconditions are not checked here. 2*OW*IC/G*KH*KW flops; reads the rows below the kernel once per tap.
+    Preconditions are not checked here. 2*OW*IC/G*KH*KW flops; reads each source row once per tap or pair of taps.
     Padded positions are multiplied like any other, so that an infinite weight makes NaN there, as the definition says.
     """
     icg, ocg, sh, sw, dh, dw, pw, iw = geometry
@@ -44,29 +82,34 @@ def conv_row(src: Any, weights: Any, acc: Any, rows: Any, cols: Any, geometry: A
     for c in range(icg):
         for r in range(kh):
             row = rows[i * sh + r * dh]
-            for s in range(kw):
-                tap = weights[o, c, r, s]
-                if row < 0:
-                    for j in range(ow):
-                        acc[j] += fill * tap
+            if row < 0:
+                for s in range(kw):
+                    acc += fill * weights[o, c, r, s]
+                continue
+            line = src[n, c0 + c, row]
+            s = 0
+            while s < kw:
+                tap, shift = weights[o, c, r, s], s * dw - pw
+                first, last = inside(ow, iw, sw, shift)
+                add_border(acc, line, cols[s * dw :], fill, tap, sw, 0, first)
+                add_border(acc, line, cols[s * dw :], fill, tap, sw, last, ow)
+                s += 1
+                if s == kw or sw != 1:
+                    if last > first:
+                        add_tap(acc[first:last], line, tap, sw, first * sw + shift)
                     continue
-                shift = s * dw - pw
-                first = min(max((-shift + sw - 1) // sw, 0), ow)
-                last = max(min((iw - 1 - shift) // sw + 1, ow), first)
-                line = src[n, c0 + c, row]
-                for j in range(first):
-                    col = cols[j * sw + s * dw]
-                    acc[j] += (line[col] if col >= 0 else fill) * tap
-                if sw == 1:
-                    window = line[first + shift : last + shift]
-                    for j in range(last - first):
-                        acc[first + j] += window[j] * tap
-                else:
-                    for j in range(first, last):
-                        acc[j] += line[j * sw + shift] * tap
-                for j in range(last, ow):
-                    col = cols[j * sw + s * dw]
-                    acc[j] += (line[col] if col >= 0 else fill) * tap
+                tap2, shift2 = weights[o, c, r, s], s * dw - pw
+                first2, last2 = inside(ow, iw, sw, shift2)
+                add_border(acc, line, cols[s * dw :], fill, tap2, sw, 0, first2)
+                add_border(acc, line, cols[s * dw :], fill, tap2, sw, last2, ow)
+                s += 1
+                # The second tap lies to the right: it is inside from earlier on, and ends earlier.
+                if first2 < first:
+                    add_tap(acc[first2 : min(first, last2)], line, tap2, 1, first2 + shift2)
+                if last2 > first:
+                    add_two_taps(acc[first:last2], line, tap, tap2, first + shift, first + shift2)
+                if last > max(last2, first):
+                    add_tap(acc[max(last2, first) : last], line, tap, 1, max(last2, first) + shift)
 
 
 @jit

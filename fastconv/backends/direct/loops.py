@@ -15,8 +15,10 @@ from fastconv.problem import DTYPES, ConvProblem
 
 #: A task covers about this many products, so that the cost of starting it does not show.
 TASK_MACS = 200_000
-#: Share of the FMA peak that vectorised loops over rows reach: loads bound them, three per product.
-LOOPS_EFFICIENCY = 0.12
+#: Share of the FMA peak that vectorised loops over rows reach (loads bound them, two per product), and what one
+#: tap of one row costs besides, in flops at the peak: ``pytest bench/test_layers.py -k loops`` shows both.
+LOOPS_EFFICIENCY = 0.16
+TAP_FLOPS = 3000
 
 
 class Loops(Algorithm):
@@ -34,10 +36,9 @@ class Loops(Algorithm):
     def work(self, problem: ConvProblem, machine: Machine) -> Work:  # noqa: ARG002
         """Return the definition's flops at the rate of loops that load each operand."""
         p = problem
-        # Short rows do not fill vectors: a row costs at least two vectors' worth of overhead.
-        fill = p.ow / (p.ow + 16)
+        taps = p.mb * p.oc * p.oh * p.reduction
         return Work(
-            flops=p.flops / LOOPS_EFFICIENCY / fill, nbytes=p.x_nbytes + p.out_nbytes, parallelism=p.mb * p.oc * p.oh
+            flops=p.flops / LOOPS_EFFICIENCY + TAP_FLOPS * taps, nbytes=p.x_nbytes + p.out_nbytes, parallelism=p.mb * p.oc * p.oh
         )
 
     def error_bound(self, problem: ConvProblem, x: Array, w: Array) -> Array:
