@@ -75,6 +75,32 @@ def correlate(
     return planes[:, :, :: stride[0], :: stride[1]]
 
 
+def by_definition(
+    x: Array,
+    w: Array,
+    *,
+    stride: tuple[int, int] = (1, 1),
+    pads: Pads = ((0, 0), (0, 0)),
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
+    mode: str = "zeros",
+    value: complex = 0,
+) -> Array:
+    """Return the same, product by product: no zeros between taps, which an infinite source would turn into NaN."""
+    source, kernels = padded(wide(x), pads, mode, value), wide(w)
+    per_group_in, per_group_out = w.shape[1], w.shape[0] // groups
+    kh, kw = w.shape[2:]
+    oh, ow = (
+        (source.shape[2 + i] - dilation[i] * (w.shape[2 + i] - 1) - 1) // stride[i] + 1 for i in range(2)
+    )
+    y = np.zeros((x.shape[0], w.shape[0], oh, ow), np.result_type(source, kernels))
+    with np.errstate(all="ignore"):
+        for o, c, r, s in np.ndindex(w.shape[0], per_group_in, kh, kw):
+            window = source[:, o // per_group_out * per_group_in + c, r * dilation[0] :, s * dilation[1] :]
+            y[:, o] += window[:, : (oh - 1) * stride[0] + 1 : stride[0], : (ow - 1) * stride[1] + 1 : stride[1]] * kernels[o, c, r, s]
+    return y
+
+
 def activated(y: Array, activation: Any) -> Array:
     """Return the activation of `y`."""
     if activation is None:
