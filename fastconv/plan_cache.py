@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastconv._typing import Array
-from fastconv.plans import Plan
+from fastconv.kernels.compare import same_bytes
+from fastconv.plans import Plan, address
 
 #: Packed weights and copies of weights that the cache may hold altogether.
 CACHE_NBYTES = 64 * 2**20
@@ -97,11 +98,8 @@ def has_same_bytes(a: Array, b: Array) -> bool:
     """Tell whether two arrays have equal shape, dtype and bytes (so that NaN equals itself, and 0.0 is not -0.0)."""
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
-    if not (a.flags.c_contiguous and b.flags.c_contiguous):
-        a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
-    word = _WORDS.get(a.nbytes % 8, np.uint8)
-    return bool((a.reshape(-1).view(word) == b.reshape(-1).view(word)).all())
-
-
-#: Widest unsigned integer that divides the bytes of an array, by the remainder to 8.
-_WORDS = {0: np.uint64, 4: np.uint32, 2: np.uint16, 6: np.uint16}
+    if not a.flags.c_contiguous:
+        a = np.ascontiguousarray(a)
+    if not b.flags.c_contiguous:
+        b = np.ascontiguousarray(b)
+    return same_bytes(address(a), address(b), a.nbytes)
