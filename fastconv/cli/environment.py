@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from fastconv import __version__
+from fastconv.cli.console import memory
 from fastconv.kernels.target import host
 from fastconv.machine import usable_cores
 
@@ -95,7 +96,8 @@ def caches() -> dict[str, str]:
         except OSError:
             continue
         if kind != "Instruction":
-            found[f"L{level}{'d' if kind == 'Data' else ''}"] = size.replace("K", " KiB").replace("M", " MiB")
+            kib = int(size.removesuffix("K")) if size.endswith("K") else 0
+            found[f"L{level}{'d' if kind == 'Data' else ''}"] = memory(kib * 1024) if kib else size
     return found
 
 

@@ -1,0 +1,207 @@
+"""Checking and timing the candidates of one case, alternately."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fastconv import planner
+from fastconv._typing import Array
+from fastconv.backends.base import Algorithm
+from fastconv.cli.cases import Case
+from fastconv.cli.console import duration
+from fastconv.cli.oracle import Reference, judge, reference
+from fastconv.cli.peers import Peer
+from fastconv.cli.results import CaseResult, Row
+from fastconv.errors import FastconvError
+from fastconv.planner import Decision, decide
+from fastconv.problem import ConvProblem
+from fastconv.settings import Config
+
+#: A sample covers at least this time: calls that are shorter are repeated within one.
+SHORTEST_SAMPLE_S = 50e-6
+#: The candidates take turns so often, so that a drift of the clock meets them all alike.
+ROUNDS = 5
+LEAST_SAMPLES = 3
+MOST_SAMPLES = 400
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to take.
+
+    Attributes
+    ----------
+    timing_s : float
+        Time for the samples of one candidate on one case.
+    scipy_s : float
+        Time that scipy.signal may take to check one case; more than that is checked in part.
+    slowest_call_s : float
+        A backend is skipped if the cost model predicts more than this for one call.
+    """
+
+    timing_s: float
+    scipy_s: float
+    slowest_call_s: float
+
+
+QUICK = Effort(timing_s=0.1, scipy_s=0.3, slowest_call_s=0.25)
+FULL = Effort(timing_s=0.6, scipy_s=3.0, slowest_call_s=2.0)
+
+
+def shape_words(p: ConvProblem) -> str:
+    """Return a problem in words: "64 -> 64 channels, 3x3 on 56x56"."""
+    words = "" if p.mb == 1 else f"{p.mb} x "
+    if p.ic == p.oc == 1:
+        words += f"1 plane of {p.ih}x{p.iw}, {p.kh}x{p.kw}"
+    else:
+        words += f"{p.ic} to {p.oc} channels of {p.ih}x{p.iw}, {p.kh}x{p.kw}"
+    if p.is_depthwise:
+        words += ", depthwise"
+    elif p.g > 1:
+        words += f", {p.g} groups"
+    if (p.sh, p.sw) != (1, 1):
+        words += f", stride {p.sh}" if p.sh == p.sw else f", stride {p.sh}x{p.sw}"
+    if (p.dh, p.dw) != (1, 1):
+        words += f", dilation {p.dh}" if p.dh == p.dw else f", dilation {p.dh}x{p.dw}"
+    return words
+
+
+def wanted(decision: Decision, backend: str | None) -> list[Algorithm]:
+    """Return the algorithms of the table that can compute the problem, narrowed to a name (one may be left)."""
+    able = [c.algorithm for c in decision.candidates if c.predicted_s is not None]
+    return able if backend is None else [a for a in able if backend in {a.name, a.family}]
+
+
+@dataclass
+class Contender:
+    """Something that convolves: called again and again on the same input."""
+
+    row: Row
+    call: Callable[[], Array]
+    algorithm: Algorithm | None = None
+
+
+def measure_case(
+    case: Case, config: Config, backend: str | None, peers: list[Peer], effort: Effort, tick: Callable[[str], None]
+) -> tuple[CaseResult, Array | None]:
+    """Check and time every candidate on one case.
+
+    Parameters
+    ----------
+    case : Case
+    config : Config
+    backend : str or None
+        Only this family or variant.
+    peers : list of Peer
+        Other libraries to run beside the backends.
+    effort : Effort
+    tick : callable
+        Called with a word before each of ``steps(...)`` steps.
+
+    Returns
+    -------
+    CaseResult
+    ndarray or None
+        The result of the automatic choice if it was computed, else of the first candidate.
+    """
+    p = case.problem
+    decision = decide(p, config, is_prepared=True)
+    predicted = {c.algorithm: c.predicted_s or 0.0 for c in decision.candidates}
+    tick("scipy")
+    found = reference(p, case.x, case.w, effort.scipy_s)
+    result = CaseResult(
+        case.name, case.group, case.title, str(p), shape_words(p), p.dtype, p.flops,
+        decision.algorithm.name, found.scipy_s, found.selection.share,
+    )  # fmt: skip
+    contenders, picture = [], None
+    for algorithm in wanted(decision, backend):
+        tick(algorithm.name)
+        row = Row(algorithm.name, "backend", "measured", rounding=algorithm.rounding)
+        result.rows.append(row)
+        if predicted[algorithm] > effort.slowest_call_s:
+            row.status = "skipped"
+            row.remark = f"a call would take {duration(predicted[algorithm])}, more than the limit of {duration(effort.slowest_call_s)}"
+            continue
+        contender, y = _prepared(case, algorithm, row, config, found)
+        if y is not None and (picture is None or algorithm is decision.algorithm):
+            picture = y
+        if contender is not None:
+            contenders.append(contender)
+    for peer in peers:
+        tick(peer.name)
+        peer_row = Row(peer.name, "peer", "measured", remark=peer.version)
+        contender = _prepared_peer(case, peer, peer_row, config.threads, found)
+        if contender is not None:
+            result.rows.append(peer_row)
+            contenders.append(contender)
+    _take_turns(contenders, effort.timing_s, tick)
+    return result, picture
+
+
+def steps(case: Case, config: Config, backend: str | None, peers: list[Peer]) -> int:
+    """Return how many times `measure_case` ticks."""
+    decision = decide(case.problem, config, is_prepared=True)
+    return 1 + len(wanted(decision, backend)) + len(peers) + ROUNDS
+
+
+def _prepared(case: Case, algorithm: Algorithm, row: Row, config: Config, found: Reference) -> tuple[Contender | None, Array | None]:
+    """Make the plan, run it once and check what comes out. What goes wrong is put down in the row."""
+    try:
+        plan = planner.make_plan(algorithm, case.problem, case.w, None, threads=config.threads, max_workspace=config.max_workspace)
+        y = plan(case.x)
+    except FastconvError as error:
+        row.status, row.remark = "skipped", str(error)
+        return None, None
+    except Exception as error:  # noqa: BLE001  a backend that breaks is a finding, which the run reports
+        row.status, row.is_right, row.remark = "failed", False, f"{type(error).__name__}: {error}"
+        return None, None
+    verdict = judge(found, algorithm, case.x, case.w, y)
+    row.is_right, row.error, row.bound_share = verdict.is_right, verdict.error, verdict.bound_share
+    row.remark = plan.description
+    if not verdict.is_right:
+        row.status = "failed"
+        row.remark = f"wrong result: the largest error is {verdict.bound_share:.3g} times what rounding can explain"
+        return None, y
+    return Contender(row, lambda: plan(case.x), algorithm), y
+
+
+def _prepared_peer(case: Case, peer: Peer, row: Row, threads: int, found: Reference) -> Contender | None:
+    """Return the contender of another library, None where it does not compute the case."""
+    try:
+        call = peer.prepare(case.problem, case.x, case.w, threads)
+        if call is None:
+            return None
+        y = call()
+    except Exception as error:  # noqa: BLE001  whatever another library raises, it is out of this case
+        row.status, row.remark = "skipped", f"{type(error).__name__}: {error}"
+        return None
+    verdict = judge(found, None, case.x, case.w, y)
+    row.error = verdict.error
+    return Contender(row, call)
+
+
+def _take_turns(contenders: list[Contender], seconds: float, tick: Callable[[str], None]) -> None:
+    """Fill the samples of all contenders in ROUNDS rounds; a slow one sits out once it has had its time."""
+    spent = [0.0] * len(contenders)
+    for turn in range(ROUNDS):
+        tick(f"timing {turn + 1}/{ROUNDS}")
+        for index, contender in enumerate(contenders):
+            samples = contender.row.samples_s
+            if spent[index] > seconds and len(samples) >= LEAST_SAMPLES:
+                continue
+            started = time.perf_counter()
+            first = _timed(contender.call, 1)
+            repeats = max(1, int(SHORTEST_SAMPLE_S / max(first, 1e-9)))
+            count = min(int(seconds / ROUNDS / max(first * repeats, 1e-9)), MOST_SAMPLES // ROUNDS)
+            # After others have run, the first call finds cold caches: it counts only where nothing else would.
+            samples += [_timed(contender.call, repeats) for _ in range(count)] or [first]
+            spent[index] += time.perf_counter() - started
+
+
+def _timed(call: Callable[[], Array], repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - start) / repeats

@@ -1,0 +1,229 @@
+"""What a benchmark run found, as plain values that become JSON and come back."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastconv.cli.console import CliError
+
+#: Raised when the fields change their meaning.
+FORMAT = 1
+
+
+@dataclass
+class Row:
+    """One backend, or one other library, on one case.
+
+    Attributes
+    ----------
+    name : str
+        Full name of the backend, or the library.
+    kind : {"backend", "peer"}
+    status : {"measured", "skipped", "failed", "unsupported"}
+        "failed" if it raised or its result is wrong.
+    remark : str
+        Why it was skipped or failed; what its plan decided.
+    samples_s : list of float
+        Seconds per call, in the order measured.
+    is_right : bool or None
+        The verdict of the check; None if there was none.
+    error, bound_share : float or None
+        Largest error as a share of the largest result, and of its own bound.
+    rounding : str
+        Error class of a backend.
+    """
+
+    name: str
+    kind: str
+    status: str
+    remark: str = ""
+    samples_s: list[float] = field(default_factory=list)
+    is_right: bool | None = None
+    error: float | None = None
+    bound_share: float | None = None
+    rounding: str = ""
+
+    @property
+    def median_s(self) -> float:
+        """Median seconds per call; infinite without samples."""
+        return float(np.median(self.samples_s)) if self.samples_s else math.inf
+
+    @property
+    def spread_s(self) -> float:
+        """Half the interquartile range of the samples."""
+        if len(self.samples_s) < 2:
+            return 0.0
+        low, high = np.percentile(self.samples_s, (25, 75))
+        return float(high - low) / 2
+
+
+@dataclass
+class CaseResult:
+    """All rows of one case.
+
+    Attributes
+    ----------
+    name, group, title, problem : str
+        As in `fastconv.cli.cases.Case`; the problem as its string.
+    shape : str
+        The problem in words.
+    dtype : str
+    flops : int
+        Floating-point operations of the definition.
+    chosen : str
+        What backend="auto" chooses.
+    scipy_s : float
+        Seconds of scipy.signal.correlate2d for the whole case.
+    checked_share : float
+        Share of the outputs that were compared, and that scipy was timed on.
+    rows : list of Row
+    """
+
+    name: str
+    group: str
+    title: str
+    problem: str
+    shape: str
+    dtype: str
+    flops: int
+    chosen: str
+    scipy_s: float
+    checked_share: float
+    rows: list[Row] = field(default_factory=list)
+
+    def measured(self, kind: str = "backend") -> list[Row]:
+        """Return the measured rows of a kind, fastest first."""
+        return sorted((row for row in self.rows if row.kind == kind and row.status == "measured"), key=lambda row: row.median_s)
+
+    @property
+    def choice(self) -> Row | None:
+        """The row of the automatic choice, None if it was not measured."""
+        return next((row for row in self.measured() if row.name == self.chosen), None)
+
+    def gflops(self, row: Row) -> float:
+        """Return effective GFLOP/s: the definition's flops by the median time."""
+        return self.flops / row.median_s / 1e9
+
+    def speedup(self, row: Row) -> float:
+        """Return how many times faster than scipy.signal.correlate2d."""
+        return self.scipy_s / row.median_s
+
+
+@dataclass
+class Run:
+    """A whole benchmark run.
+
+    Attributes
+    ----------
+    command, date : str
+        The command line, and the time it started (UTC, ISO 8601).
+    is_quick : bool
+    threads : int
+    machine : dict
+        See `fastconv.cli.environment.machine`.
+    versions : dict of str to str
+    commit : str or None
+    peak_gflops : dict of str to float
+        dtype -> measured multiply-add peak of `threads` threads.
+    core_peak_gflops : dict of str to float
+        The same of one thread.
+    settings : dict
+        The settings in force, without the threads.
+    seconds : float
+        How long the run took.
+    cases : list of CaseResult
+    """
+
+    command: str
+    date: str
+    is_quick: bool
+    threads: int
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    commit: str | None
+    peak_gflops: dict[str, float]
+    core_peak_gflops: dict[str, float]
+    settings: dict[str, Any]
+    seconds: float = 0.0
+    cases: list[CaseResult] = field(default_factory=list)
+
+    def peak_share(self, case: CaseResult, row: Row) -> float:
+        """Return effective GFLOP/s as a share of the measured peak of the case's dtype."""
+        return case.gflops(row) / self.peak_gflops[case.dtype]
+
+    @property
+    def wrong(self) -> list[tuple[CaseResult, Row]]:
+        """Every row that failed."""
+        return [(case, row) for case in self.cases for row in case.rows if row.status == "failed"]
+
+    @property
+    def checks(self) -> int:
+        """Number of backend results that were compared."""
+        return sum(row.kind == "backend" and row.is_right is not None for case in self.cases for row in case.rows)
+
+    def groups(self) -> list[tuple[str, list[CaseResult]]]:
+        """Return (heading, cases) in the order measured."""
+        found: dict[str, list[CaseResult]] = {}
+        for case in self.cases:
+            found.setdefault(case.title, []).append(case)
+        return list(found.items())
+
+    def to_json(self) -> str:
+        """Return the run as JSON, with the derived figures beside the raw samples."""
+        content = asdict(self)
+        content["format"] = FORMAT
+        for case, shown in zip(self.cases, content["cases"], strict=True):
+            for row, cells in zip(case.rows, shown["rows"], strict=True):
+                cells["samples_s"] = [float(f"{sample:.4g}") for sample in row.samples_s]
+                if row.samples_s:
+                    cells["median_s"] = row.median_s
+                    cells["spread_s"] = row.spread_s
+                    cells["gflops"] = case.gflops(row)
+                    cells["peak_share"] = self.peak_share(case, row)
+                    cells["speedup_over_scipy"] = case.speedup(row)
+        return json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, path: Path) -> Run:
+        """Read a result file.
+
+        Raises
+        ------
+        CliError
+            If it cannot be read or is no result file of this format.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content.pop("format") != FORMAT:
+                raise CliError(f"{path}: it is a result file of another format than {FORMAT}.")
+            cases = []
+            for shown in content.pop("cases"):
+                rows = [Row(**{name: cells[name] for name in Row.__dataclass_fields__}) for cells in shown.pop("rows")]
+                cases.append(CaseResult(**shown, rows=rows))
+            return cls(**content, cases=cases)
+        except OSError as error:
+            raise CliError(f"{path}: cannot be read: {error.strerror}.") from None
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise CliError(f"{path}: it is not a result file of fastconv bench.") from None
+
+
+def _finite(value: Any) -> Any:
+    """Return `value` with None for what JSON cannot say."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+    """Return the geometric mean, 0 of nothing."""
+    logs = [math.log(value) for value in values]
+    return math.exp(sum(logs) / len(logs)) if logs else 0.0
