@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 
 import fastconv
 from fastconv.backends import TABLE
+from fastconv.backends.base import Algorithm
 from fastconv.settings import forget_sources
 
 # Compiling a kernel inside an example takes as long as it takes.
@@ -26,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         values = parameters.params.values() if parameters else ()
         for value in values:
             algorithm = getattr(value, "algorithm", value)
-            if algorithm in TABLE:
+            if isinstance(algorithm, Algorithm):
                 item.add_marker(pytest.mark.xdist_group(algorithm.name))
 
 
