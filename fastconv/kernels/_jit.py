@@ -3,22 +3,29 @@
 Numba stamps a cached function with the hash of *its own* file only, so an edit (or an upgrade) of another
 file that it calls leaves old machine code in use. Here every kernel carries one stamp over the sources of
 the whole ``fastconv.kernels`` package, the fastconv version and the compiler switches; the stamp is part of
-the file names, so kernels of two versions never share a file. A damaged cache file counts as absent.
+the file names, so kernels of two versions never share a file. A damaged cache file counts as absent, and so
+does one that another process wrote for another kernel in a race. The name and the features of the CPU are in
+Numba's key. Forks wait for running compilations.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 import os
+import pickle
 import sys
+import threading
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import numba
 from numba.core import caching, config
+from numba.core.compiler_lock import global_compiler_lock
 
 from fastconv._version import __version__
 
@@ -48,6 +55,14 @@ def source_stamp() -> str:
 
 
 @functools.cache
+def _stamp_for(path: str) -> str:
+    """Return the stamp of kernels defined in the file `path`: outside the package its content counts too."""
+    if _KERNEL_FOLDER in Path(path).parents:
+        return source_stamp()
+    return hashlib.sha256(source_stamp().encode() + Path(path).read_bytes()).hexdigest()[:16]
+
+
+@functools.cache
 def _is_usable(folder: str) -> bool:
     """Tell whether files can be created in `folder` (made if missing); asked once per folder."""
     probe = os.path.join(folder, f".fastconv-probe-{os.getpid()}")
@@ -71,16 +86,8 @@ def _warn_no_cache() -> None:
     )
 
 
-class _StampMixin:
-    """Replace Numba's per-file stamp by the package's."""
-
-    _lineno: int
-
-    def get_source_stamp(self) -> str:
-        return source_stamp()
-
-    def get_disambiguator(self) -> str:
-        return f"{self._lineno}-{source_stamp()}"
+class _ProbedOnce:
+    """Ask once per folder, not once per kernel, whether it can be written."""
 
     def ensure_cache_path(self) -> None:
         path = self.get_cache_path()  # type: ignore[attr-defined]
@@ -88,15 +95,15 @@ class _StampMixin:
             raise OSError(f"the kernel cache folder {path} is not writable")
 
 
-class _UserLocator(_StampMixin, caching.UserProvidedCacheLocator):  # type: ignore[misc]
+class _UserLocator(_ProbedOnce, caching.UserProvidedCacheLocator):  # type: ignore[misc]
     pass
 
 
-class _InTreeLocator(_StampMixin, caching.InTreeCacheLocator):  # type: ignore[misc]
+class _InTreeLocator(_ProbedOnce, caching.InTreeCacheLocator):  # type: ignore[misc]
     pass
 
 
-class _UserWideLocator(_StampMixin, caching.UserWideCacheLocator):  # type: ignore[misc]
+class _UserWideLocator(_ProbedOnce, caching.UserWideCacheLocator):  # type: ignore[misc]
     pass
 
 
@@ -104,10 +111,40 @@ class _KernelCacheImpl(caching.CompileResultCacheImpl):  # type: ignore[misc]
     _locator_classes = [_UserLocator, _InTreeLocator, _UserWideLocator]  # noqa: RUF012  (Numba's own spelling)
 
 
+class _CheckedFiles(caching.IndexDataCacheFile):  # type: ignore[misc]
+    """Cache files that are believed only if they are whole and hold the kernel that was asked for.
+
+    Two processes that save at the same time can leave an index that names the other's file; and a damaged file
+    of machine code may well unpickle. So each file holds its key and a checksum over all.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        payload: bytes = self._dump((key, data))
+        try:
+            super().save(key, zlib.crc32(payload).to_bytes(4, "little") + payload)
+        except OSError:
+            raise
+        except Exception:  # noqa: BLE001  the index that is to be extended is damaged: begin a new one
+            self.flush()
+            super().save(key, zlib.crc32(payload).to_bytes(4, "little") + payload)
+
+    def load(self, key: Any) -> Any:
+        stored = super().load(key)
+        if stored is None or zlib.crc32(stored[4:]) != int.from_bytes(stored[:4], "little"):
+            return None
+        found, data = pickle.loads(stored[4:])  # noqa: S301  as trusted as the machine code that it holds
+        return data if found == key else None
+
+
 class KernelCache(caching.FunctionCache):  # type: ignore[misc]
     """Numba's function cache with the package stamp; unreadable or unwritable files are survived."""
 
     _impl_class = _KernelCacheImpl
+
+    def __init__(self, py_func: Any) -> None:
+        super().__init__(py_func)
+        stamp = _stamp_for(inspect.getfile(py_func))
+        self._cache_file = _CheckedFiles(self.cache_path, f"{self._impl.filename_base}-{stamp}", stamp)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return the cached overload, or None where there is none or its file is damaged."""
@@ -122,6 +159,25 @@ class KernelCache(caching.FunctionCache):  # type: ignore[misc]
             super().save_overload(sig, data)
         except OSError:
             _warn_no_cache()
+
+
+#: A child forked while another thread compiles would inherit a locked compiler, and hang when it compiles.
+#: The fork waits for the compilation to end; bounded, because a fork must never hang here.
+_FORK_WAIT_S = 60.0
+_fork = threading.local()
+
+
+def _hold_compiler() -> None:
+    _fork.held = global_compiler_lock._lock.acquire(timeout=_FORK_WAIT_S)  # noqa: SLF001  the public one has no timeout
+
+
+def _release_compiler() -> None:
+    if _fork.held:
+        global_compiler_lock._lock.release()  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_hold_compiler, after_in_parent=_release_compiler, after_in_child=_release_compiler)
 
 
 @overload

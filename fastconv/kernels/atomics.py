@@ -27,8 +27,8 @@ _MXCSR_FLAGS = 0x3F
 Value = Any  # llvmlite has no type stubs
 
 
-def _word_intrinsic(arguments: int, returns: bool, emit: Callable[..., Value]) -> Any:  # noqa: FBT001
-    """Make an intrinsic of int64 arguments from ``emit(builder, *values) -> value``."""
+def _word_intrinsic(arguments: int, emit: Callable[..., Value], *, returns: bool = True) -> Any:
+    """Make an intrinsic of `arguments` int64 arguments from ``emit(builder, *values) -> value``."""
     result = types.int64 if returns else types.void
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -52,17 +52,15 @@ def _word(b: Value, address: Value) -> Value:
 
 
 def _load(ordering: str) -> Any:
-    return _word_intrinsic(1, True, lambda b, address: b.load_atomic(_word(b, address), ordering, 8))
+    return _word_intrinsic(1, lambda b, address: b.load_atomic(_word(b, address), ordering, 8))
 
 
 def _store(ordering: str) -> Any:
-    return _word_intrinsic(2, False, lambda b, address, value: b.store_atomic(value, _word(b, address), ordering, 8))
+    return _word_intrinsic(2, lambda b, address, value: b.store_atomic(value, _word(b, address), ordering, 8), returns=False)
 
 
 def _update(operation: str) -> Any:
-    return _word_intrinsic(
-        2, True, lambda b, address, value: b.atomic_rmw(operation, _word(b, address), value, "seq_cst")
-    )
+    return _word_intrinsic(2, lambda b, address, value: b.atomic_rmw(operation, _word(b, address), value, "seq_cst"))
 
 
 #: ``load_*(address) -> word``.
@@ -79,7 +77,7 @@ def _emit_compare_and_swap(b: Value, address: Value, expected: Value, new: Value
 
 
 #: ``compare_and_swap(address, expected, new) -> 1`` where swapped, else 0; sequentially consistent.
-compare_and_swap = _word_intrinsic(3, True, _emit_compare_and_swap)
+compare_and_swap = _word_intrinsic(3, _emit_compare_and_swap)
 
 
 def _declare(b: Value, name: str, result: Value, arguments: Sequence[Value]) -> Value:
@@ -95,7 +93,7 @@ def _emit_spin_hint(b: Value) -> None:
 
 
 #: ``spin_hint()`` tells the CPU that this is a waiting loop; nothing on CPUs without such a hint.
-spin_hint = _word_intrinsic(0, False, _emit_spin_hint)
+spin_hint = _word_intrinsic(0, _emit_spin_hint, returns=False)
 
 
 def _emit_read_fp_control(b: Value) -> Value:
@@ -118,8 +116,8 @@ def _emit_write_fp_control(b: Value, word: Value) -> None:
 
 
 #: ``read_fp_control() -> word`` and ``write_fp_control(word)``: rounding mode and flush-to-zero of this thread.
-read_fp_control = _word_intrinsic(0, True, _emit_read_fp_control)
-write_fp_control = _word_intrinsic(1, False, _emit_write_fp_control)
+read_fp_control = _word_intrinsic(0, _emit_read_fp_control)
+write_fp_control = _word_intrinsic(1, _emit_write_fp_control, returns=False)
 
 
 def native_call(result: Value, parameters: Sequence[Value]) -> Any:
@@ -140,10 +138,10 @@ def native_call(result: Value, parameters: Sequence[Value]) -> Any:
             if kind == PTR:
                 arguments.append(b.inttoptr(word, PTR))
             else:
-                arguments.append(b.trunc(word, kind) if kind.width < 64 else word)  # noqa: PLR2004
+                arguments.append(b.trunc(word, kind) if kind.width < 64 else word)
         value = b.call(function, arguments)
         if result == VOID:
             return ir.Constant(I64, 0)
-        return b.sext(value, I64) if result.width < 64 else value  # noqa: PLR2004
+        return b.sext(value, I64) if result.width < 64 else value
 
-    return _word_intrinsic(1 + len(parameters), True, emit)
+    return _word_intrinsic(1 + len(parameters), emit)

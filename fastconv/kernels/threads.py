@@ -46,7 +46,7 @@ def native_obstacle() -> str | None:
         return "FASTCONV_THREAD_POOL is 'serial'"
     if config.DISABLE_JIT:
         return "NUMBA_DISABLE_JIT is set"
-    if ctypes.sizeof(ctypes.c_void_p) != 8:  # noqa: PLR2004
+    if ctypes.sizeof(ctypes.c_void_p) != 8:
         return "addresses are not 64 bits wide"
     api = getattr(ctypes, "pythonapi", None)
     missing = [name for name in _LOCK_FUNCTIONS if not hasattr(api, name)]
@@ -79,6 +79,13 @@ def _turn_s() -> float:
     return max(min(times), 1e-9) / 300
 
 
+def _work(ctl: int, words: Any, alive: set[int], worker: int) -> None:
+    """Be worker number `worker`: the body of its thread."""
+    words[(region.FIRST_WORKER + worker * LINE + region.THREAD_ID) // 8] = threading.get_native_id()
+    region.serve(ctl, worker)
+    alive.discard(worker)
+
+
 class Pool:
     """Worker threads that join parallel regions; a process needs one, `pool`.
 
@@ -94,24 +101,50 @@ class Pool:
 
     def __init__(self, max_workers: int | None = None) -> None:
         self.max_workers = min((os.cpu_count() or 1) - 1 if max_workers is None else max_workers, MAX_WORKERS)
-        self._forget()
+        self._lock = threading.Lock()
+        self._begin()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._after_fork)
 
-    def _forget(self) -> None:
+    def _begin(self) -> None:
         """Begin without a block and without workers."""
-        self._lock = threading.Lock()
         self._ctl = 0
         self._words: Any = None
         self._started = 0
         self._alive: set[int] = set()
         self._limit = self.max_workers
 
+    def stop(self, timeout: float = 1.0) -> bool:
+        """End the workers; the next `handle` starts new ones. Return whether all ended within `timeout` seconds.
+
+        Regions that run go on: a worker ends after the tiles that it has taken.
+        """
+        if not self._lock.acquire(timeout=timeout):
+            return False
+        try:
+            if self._ctl:
+                self._set(region.WORKERS, 0)
+                self._set(region.STOPPING, 1)
+                region.wake(self._ctl, self._started)
+                deadline = time.monotonic() + timeout
+                while self._alive and time.monotonic() < deadline:
+                    time.sleep(0.0005)
+        finally:
+            ended = not self._alive
+            if self._ctl and ended:
+                self._set(region.STOPPING, 0)
+                self._started, self._limit = 0, self.max_workers
+            else:  # leave the block to those still in it: on a second use two workers could share one index
+                self._begin()
+            self._lock.release()
+        return ended
+
     def _after_fork(self) -> None:
         """Begin anew in a forked child, where no worker lives; old handles become serial."""
         if self._words is not None:
             self._set(region.WORKERS, 0)
-        self._forget()
+        self._lock = threading.Lock()
+        self._begin()
 
     def _set(self, offset: int, value: int) -> None:
         self._words[offset // 8] = value
@@ -142,9 +175,10 @@ class Pool:
                 worker = self._started
                 # Claimed first: an interrupt must never give two threads one index, hence one tid.
                 self._started += 1
+                self._prepare(worker)
                 self._alive.add(worker)
                 try:
-                    _thread.start_new_thread(self._work, (self._ctl, worker))
+                    _thread.start_new_thread(_work, (self._ctl, self._words, self._alive, worker))
                 except RuntimeError:  # no more threads are allowed; go on with what there is
                     self._alive.discard(worker)
                     self._limit = worker
@@ -169,10 +203,6 @@ class Pool:
         self._set(region.DONE_LOCK, _locked_lock())
         self._set(region.WORKER_TURNS, max(1, round(WORKER_SPIN_S / turn_s)))
         self._set(region.CALLER_TURNS, max(1, round(CALLER_SPIN_S / turn_s)))
-        for worker in range(self._limit):
-            line = region.FIRST_WORKER + worker * LINE
-            self._set(line + region.LOCK, _locked_lock())
-            self._set(line + region.CPU_AVOIDED, -1)
         if sys.platform == "linux":
             self._allow_affinity()
         self._ctl = ctl
@@ -187,11 +217,13 @@ class Pool:
         for offset, address in zip((region.GETCPU, region.GETAFFINITY, region.SETAFFINITY), addresses, strict=True):
             self._set(offset, address)
 
-    def _work(self, ctl: int, worker: int) -> None:
-        """Be worker number `worker`: the body of its thread."""
-        self._set(region.FIRST_WORKER + worker * LINE + region.THREAD_ID, threading.get_native_id())
-        region.serve(ctl, worker)
-        self._alive.discard(worker)
+    def _prepare(self, worker: int) -> None:
+        """Fill the line of a worker that starts."""
+        line = region.FIRST_WORKER + worker * LINE
+        if not self._words[(line + region.LOCK) // 8]:
+            self._set(line + region.LOCK, _locked_lock())
+        self._set(line + region.THREAD_ID, 0)
+        self._set(line + region.CPU_AVOIDED, -1)
 
 
 pool = Pool()
