@@ -21,22 +21,24 @@ from typing import Any
 import numpy as np
 
 from fastconv.kernels._jit import jit
-from fastconv.kernels.epilogue import finish_columns, finish_rows
-from fastconv.kernels.gemm import build_dispatch
-from fastconv.kernels.pack import (
-    COLUMNS,
-    ROWS,
-    copy_rows,
-    fill_border,
-    fill_rows,
-    pack_gather,
-    pack_masked,
-    pack_one,
-    pack_two,
-    transpose_tile,
-    turn_rows,
+from fastconv.kernels.dense_functions import (
+    BORDER,
+    COPY_1,
+    COPY_2,
+    COPY_ANY,
+    FILL,
+    FINISH_COLUMNS,
+    FINISH_ROWS,
+    GATHER,
+    GEMM,
+    PACK_MASKED,
+    PACK_ONE,
+    PACK_TWO,
+    TRANSPOSE,
+    TURN,
 )
-from fastconv.kernels.simd import Value, keepalive, kernel_intrinsic
+from fastconv.kernels.function_pointers import call_function
+from fastconv.kernels.simd import keepalive
 from fastconv.kernels.threads import parallel_for
 
 # Fields of the array `g` that describes a layout, see fastconv.kernels.dense_layout.DenseLayout.
@@ -49,20 +51,8 @@ from fastconv.kernels.threads import parallel_for
 (X, XN, XC, XH, XW, Y, YN, YC, YH, YW, R, RN, RC, RH, RW, VIEW_FIELDS) = range(16)
 
 
-def _pixels(module: Value, element: str) -> Value:
-    return build_dispatch(module, element, "packed", "rows")
-
-
-def _channels(module: Value, element: str) -> Value:
-    return build_dispatch(module, element, "packed", "columns")
-
-
-_gemm_pixels = kernel_intrinsic(_pixels)
-_gemm_channels = kernel_intrinsic(_channels)
-
-
 @jit
-def _fill_strip(like, g, v, rows, columns, slots, src, channels, strip, row0, height, column0, width, padding):  # type: ignore[no-untyped-def]
+def _fill_strip(f, g, v, rows, columns, slots, src, channels, strip, row0, height, column0, width, padding):  # type: ignore[no-untyped-def]
     """Fill the strip of `channels` channels from `src` (address of the first) for ``height x width`` output pixels."""
     size = g[SIZE]
     plane = g[PLANE]
@@ -77,7 +67,7 @@ def _fill_strip(like, g, v, rows, columns, slots, src, channels, strip, row0, he
                 at = strip + ((rs * g[ROW_POSITIONS] + position) * g[PITCH] + cs * g[WIDTH]) * size
                 n = width + extra
                 if ih < 0:
-                    fill_rows(like, at, plane, n, channels, padding)
+                    call_function(f[FILL], at, plane, n, channels, padding)
                     continue
                 # Columns j of the strip read column (column0 + j)*sw + phase - pw_lo of the source.
                 first = column0 * g[SW] + phase
@@ -85,34 +75,34 @@ def _fill_strip(like, g, v, rows, columns, slots, src, channels, strip, row0, he
                 end = min(n, max(begin, (g[PW_LO] + g[IW] - first + g[SW] - 1) // g[SW]))
                 index = columns.ctypes.data + first * 8
                 if begin > 0:
-                    fill_border(like, at, plane, row, v[XC], step, index, g[SW], begin, channels, padding)
+                    call_function(f[BORDER], at, plane, row, v[XC], step, index, g[SW], begin, channels, padding)
                 if end > begin:
                     inner = row + (first + begin * g[SW] - g[PW_LO]) * step * size
                     to = at + begin * size
                     stride = g[SW] * step
                     if stride == 1:
-                        copy_rows(like, 1, to, plane, inner, v[XC], end - begin, channels)
+                        call_function(f[COPY_1], to, plane, inner, v[XC], end - begin, channels)
                     elif v[XC] == 1 and channels > 1:
-                        turn_rows(like, to, plane, inner, stride, end - begin, channels)
+                        call_function(f[TURN], to, plane, inner, stride, end - begin, channels)
                     elif stride == 2:
-                        copy_rows(like, 2, to, plane, inner, v[XC], end - begin, channels)
+                        call_function(f[COPY_2], to, plane, inner, v[XC], end - begin, channels)
                     else:
-                        copy_rows(like, 0, to, plane, inner, v[XC], end - begin, channels, stride)
+                        call_function(f[COPY_ANY], to, plane, inner, v[XC], end - begin, channels, stride)
                 if n > end:
                     index += end * g[SW] * 8
-                    fill_border(like, at + end * size, plane, row, v[XC], step, index, g[SW], n - end, channels, padding)
+                    call_function(f[BORDER], at + end * size, plane, row, v[XC], step, index, g[SW], n - end, channels, padding)
     keepalive(columns)
 
 
 @jit
-def _pack_panel(like, side, dst, step, lanes, vectors, needed, src, offsets, count, where, pixel, width, pitch):  # type: ignore[no-untyped-def]
+def _pack_panel(f, dst, step, lanes, vectors, needed, src, offsets, count, where, pixel, width, pitch):  # type: ignore[no-untyped-def]
     """Pack `needed` pixels, the first being number `pixel` of a grid of rows of `width` at distance `pitch`."""
     row = pixel // width
     column = pixel - row * width
     if column + needed <= width:
         for q in range(vectors):
             where[3 * q] = row * pitch + column + (q * lanes if q * lanes < needed else 0)
-        _pack_one(like, side, dst, step, src, offsets, count, where.ctypes.data)
+        call_function(f[PACK_ONE], dst, step, src, offsets, count, where.ctypes.data)
         return
     splits_once = True
     for q in range(vectors):
@@ -128,49 +118,30 @@ def _pack_panel(like, side, dst, step, lanes, vectors, needed, src, offsets, cou
         if first_lanes >= min(lanes, needed - lane):
             where[3 * q + 1] = where[3 * q]
     if splits_once:
-        _pack_two(like, side, dst, step, src, offsets, count, where.ctypes.data)
+        call_function(f[PACK_TWO], dst, step, src, offsets, count, where.ctypes.data)
         return
     for i in range(needed):
         where[i] = (pixel + i) // width * pitch + (pixel + i) % width
-    pack_gather(like, dst, step, src, offsets, count, where.ctypes.data, needed)
+    call_function(f[GATHER], dst, step, src, offsets, count, where.ctypes.data, needed)
 
 
 @jit
-def _pack_one(like, side, dst, step, src, offsets, count, where):  # type: ignore[no-untyped-def]
-    if side == COLUMNS:
-        pack_one(like, 0, dst, step, src, offsets, count, where)
-    else:
-        pack_one(like, 1, dst, step, src, offsets, count, where)
-
-
-@jit
-def _pack_two(like, side, dst, step, src, offsets, count, where):  # type: ignore[no-untyped-def]
-    if side == COLUMNS:
-        pack_two(like, 0, dst, step, src, offsets, count, where)
-    else:
-        pack_two(like, 1, dst, step, src, offsets, count, where)
-
-
-@jit
-def _pack_in_place(like, side, dst, step, lanes, vectors, needed, left, src, offsets, count, where, pixel):  # type: ignore[no-untyped-def]
+def _pack_in_place(f, dst, step, lanes, vectors, needed, left, src, offsets, count, where, pixel):  # type: ignore[no-untyped-def]
     """Pack `needed` pixels from the source itself, of which only `left` elements from `pixel` on may be read."""
     if left >= vectors * lanes:
         for q in range(vectors):
             where[3 * q] = pixel + q * lanes
-        _pack_one(like, side, dst, step, src, offsets, count, where.ctypes.data)
+        call_function(f[PACK_ONE], dst, step, src, offsets, count, where.ctypes.data)
         return
     for q in range(vectors):
         valid = max(0, min(lanes, needed - q * lanes))
         where[3 * q] = pixel + q * lanes if valid > 0 else pixel
         where[3 * q + 1] = valid
-    if side == COLUMNS:
-        pack_masked(like, 0, dst, step, src, offsets, count, where.ctypes.data)
-    else:
-        pack_masked(like, 1, dst, step, src, offsets, count, where.ctypes.data)
+    call_function(f[PACK_MASKED], dst, step, src, offsets, count, where.ctypes.data)
 
 
 @jit
-def _task(i, tid, like, g, v, offsets, tiles, rows, columns, slots, weights, bias, limits, scratch, where_all):  # type: ignore[no-untyped-def]
+def _task(i, tid, f, g, v, offsets, tiles, rows, columns, slots, weights, bias, limits, scratch, where_all):  # type: ignore[no-untyped-def]
     """Compute one task: a range of output channels for a block of pixels of one group and image."""
     size = g[SIZE]
     i, split = i // g[SPLITS], i % g[SPLITS]
@@ -213,19 +184,19 @@ def _task(i, tid, like, g, v, offsets, tiles, rows, columns, slots, weights, bia
             c0 = k0 // g[TAPS]
             c1 = (k0 + count - 1) // g[TAPS] + 1
             _fill_strip(
-                like, g, v, rows, columns, slots, x + c0 * v[XC] * size, c1 - c0, strip, row0, height, column0, width,
+                f, g, v, rows, columns, slots, x + c0 * v[XC] * size, c1 - c0, strip, row0, height, column0, width,
                 limits.ctypes.data + 2 * size,
             )  # fmt: skip
             source = strip - c0 * g[PLANE] * size
         last = 1 if k0 + count == g[K] else 0
         if g[IS_PIXELS]:
             _multiply_pixels(
-                like, g, v, tiles, weights, bias, limits, group, split, k0, count, last, pixels, pixels_in_segment - p0,
+                f, g, v, tiles, weights, bias, limits, group, split, k0, count, last, pixels, pixels_in_segment - p0,
                 source, table, panels, base + g[TILE_AT] * size, where, pixel0, width, y, residual,
             )  # fmt: skip
         else:
             _multiply_channels(
-                like, g, v, tiles, weights, bias, limits, group, split, k0, count, last, pixels, pixels_in_segment - p0,
+                f, g, v, tiles, weights, bias, limits, group, split, k0, count, last, pixels, pixels_in_segment - p0,
                 source, table, panels, base, where, pixel0, width, y, residual, is_last_block,
             )  # fmt: skip
     keepalive(offsets)
@@ -234,7 +205,7 @@ def _task(i, tid, like, g, v, offsets, tiles, rows, columns, slots, weights, bia
 
 @jit
 def _multiply_pixels(  # type: ignore[no-untyped-def]
-    like, g, v, tiles, weights, bias, limits, group, split, k0, count, last, pixels, left, source, table, panels, tile,
+    f, g, v, tiles, weights, bias, limits, group, split, k0, count, last, pixels, left, source, table, panels, tile,
     where, pixel0, width, y, residual,
 ):  # fmt: skip
     """Pack the panels of a block of k and multiply: pixels in vectors."""
@@ -244,10 +215,10 @@ def _multiply_pixels(  # type: ignore[no-untyped-def]
         needed = min(nr, pixels - p)
         dst = panels + p * count * size
         if g[IN_PLACE]:
-            _pack_in_place(like, COLUMNS, dst, nr, lanes, vectors, needed, left - p, source, table, count, where, p)
+            _pack_in_place(f, dst, nr, lanes, vectors, needed, left - p, source, table, count, where, p)
         else:
             _pack_panel(
-                like, COLUMNS, dst, nr, lanes, vectors, needed, source, table, count, where, pixel0 + p, width, g[PITCH]
+                f, dst, nr, lanes, vectors, needed, source, table, count, where, pixel0 + p, width, g[PITCH]
             )
     accumulate = 1 if k0 > 0 else 0
     code, limit = g[ACTIVATION], limits.ctypes.data
@@ -264,17 +235,17 @@ def _multiply_pixels(  # type: ignore[no-untyped-def]
             there = added + p * size if added != 0 else 0
             valid = min(nr, pixels - p)
             if valid == nr:
-                _gemm_pixels(
-                    like, height, vectors, a, 0, b, row + p * size, v[YC], count, accumulate,
+                call_function(
+                    f[GEMM], height, vectors, a, 0, b, row + p * size, v[YC], count, accumulate, a, 0,
                     last, offset, there, v[RC], code, limit,
                 )  # fmt: skip
             else:
                 used = 1
                 while used * lanes < valid:
                     used *= 2
-                _gemm_pixels(like, height, used, a, 0, b, tile, nr, count, 0, 0, 0, 0, 0, 0, 0)
-                finish_rows(
-                    like, tile, nr, row + p * size, v[YC], height, valid, accumulate, last, offset, there, v[RC], code, limit
+                call_function(f[GEMM], height, used, a, 0, b, tile, nr, count, 0, a, 0, 0, 0, 0, 0, 0, 0)
+                call_function(
+                    f[FINISH_ROWS], tile, nr, row + p * size, v[YC], height, valid, accumulate, last, offset, there, v[RC], code, limit
                 )
     keepalive(weights)
     keepalive(bias)
@@ -283,7 +254,7 @@ def _multiply_pixels(  # type: ignore[no-untyped-def]
 
 @jit
 def _multiply_channels(  # type: ignore[no-untyped-def]
-    like, g, v, tiles, weights, bias, limits, group, split, k0, count, last, pixels, left, source, table, panels, base,
+    f, g, v, tiles, weights, bias, limits, group, split, k0, count, last, pixels, left, source, table, panels, base,
     where, pixel0, width, y, residual, is_last_block,
 ):  # fmt: skip
     """Pack the tiles of pixels of a block of k and multiply: output channels in vectors."""
@@ -299,10 +270,10 @@ def _multiply_channels(  # type: ignore[no-untyped-def]
         height = tiles[t + 1] - p
         dst = panels + p * count * size
         if g[IN_PLACE]:
-            _pack_in_place(like, ROWS, dst, height, lanes, packed, height, left - p, source, table, count, where, p)
+            _pack_in_place(f, dst, height, lanes, packed, height, left - p, source, table, count, where, p)
         else:
             _pack_panel(
-                like, ROWS, dst, height, lanes, packed, height, source, table, count, where, pixel0 + p, width, g[PITCH]
+                f, dst, height, lanes, packed, height, source, table, count, where, pixel0 + p, width, g[PITCH]
             )
     accumulate = 1 if k0 > 0 else 0
     code, limit = g[ACTIVATION], limits.ctypes.data
@@ -310,6 +281,7 @@ def _multiply_channels(  # type: ignore[no-untyped-def]
     all_panels = g[OC_PADDED] // nr
     first, end = all_panels * split // g[SPLITS], all_panels * (split + 1) // g[SPLITS]
     tile = base + g[TILE_AT] * size
+    step = nr * size // tile_count  # bytes of the next panel of weights to ask for at each step of k
     for j in range(first, end):
         b = weights.ctypes.data + (group * g[OC_PADDED] * g[K] + k0 * g[OC_PADDED] + j * nr * count) * size
         sums = base + (g[SUMS_AT] + (j - first) * g[BLOCK] * nr) * size
@@ -319,26 +291,31 @@ def _multiply_channels(  # type: ignore[no-untyped-def]
             p = tiles[t]
             height = tiles[t + 1] - p
             a = panels + p * count * size
+            following = b + nr * count * size + (t - at) * step * count
             if not is_direct:
-                _gemm_channels(like, height, vectors, a, 0, b, sums + p * nr * size, nr, count, accumulate, 0, 0, 0, 0, 0, 0)
+                call_function(
+                    f[GEMM], height, vectors, a, 0, b, sums + p * nr * size, nr, count, accumulate, following, step,
+                    0, 0, 0, 0, 0, 0,
+                )  # fmt: skip
                 continue
             there = y + (p * v[YW] + j * nr) * size
             added = residual + (p * v[RW] + j * nr) * size if residual != 0 else 0
             if valid == nr:
-                _gemm_channels(
-                    like, height, vectors, a, 0, b, there, v[YW], count, accumulate, last, offset, added, v[RW], code, limit
-                )
+                call_function(
+                    f[GEMM], height, vectors, a, 0, b, there, v[YW], count, accumulate, following, step,
+                    last, offset, added, v[RW], code, limit,
+                )  # fmt: skip
             else:
-                _gemm_channels(like, height, vectors, a, 0, b, tile, nr, count, 0, 0, 0, 0, 0, 0, 0)
-                finish_columns(
-                    like, tile, nr, there, v[YW], height, valid, accumulate, last, offset, added, v[RW], code, limit
+                call_function(f[GEMM], height, vectors, a, 0, b, tile, nr, count, 0, following, step, 0, 0, 0, 0, 0, 0)
+                call_function(
+                    f[FINISH_COLUMNS], tile, nr, there, v[YW], height, valid, accumulate, last, offset, added, v[RW], code, limit
                 )
         if last and not is_direct:
             pitch = (g[BLOCK] + lanes - 1) // lanes * lanes
-            transpose_tile(like, sums, tile, pitch, pixels)
+            call_function(f[TRANSPOSE], sums, tile, pitch, pixels)
             added = residual + j * nr * v[RC] * size if residual != 0 else 0
-            finish_rows(
-                like, tile, pitch, y + j * nr * v[YC] * size, v[YC], valid, pixels, 0, 1, offset, added, v[RC], code, limit
+            call_function(
+                f[FINISH_ROWS], tile, pitch, y + j * nr * v[YC] * size, v[YC], valid, pixels, 0, 1, offset, added, v[RC], code, limit
             )
     keepalive(weights)
     keepalive(bias)
@@ -346,7 +323,7 @@ def _multiply_channels(  # type: ignore[no-untyped-def]
 
 
 @jit
-def dense(ctl, nthreads, ntasks, like, g, v, offsets, tiles, rows, columns, slots, weights, bias, limits):  # type: ignore[no-untyped-def]
+def dense(ctl, nthreads, ntasks, f, g, v, offsets, tiles, rows, columns, slots, weights, bias, limits):  # type: ignore[no-untyped-def]
     """Convolve: ``y[n, oc, oh, ow] = act(sum over c, kh, kw of x[n, c, oh*sh + kh*dh, ow*sw + kw*dw] * w[oc, c, kh, kw] + ...)``.
 
     Parameters
@@ -355,8 +332,8 @@ def dense(ctl, nthreads, ntasks, like, g, v, offsets, tiles, rows, columns, slot
         Handle of the thread pool, 0 for none.
     nthreads, ntasks : int
         At most so many threads work on so many tasks.
-    like : ndarray
-        Its dtype is the element type.
+    f : ndarray of int64
+        Addresses of the generated functions, of `fastconv.kernels.dense_functions.functions`.
     g, offsets, tiles, rows, columns, slots : ndarrays of int64
         The fields and tables of `fastconv.kernels.dense_layout.DenseLayout`.
     v : ndarray of int64
@@ -374,12 +351,11 @@ def dense(ctl, nthreads, ntasks, like, g, v, offsets, tiles, rows, columns, slot
     Source: E. Georganas et al., "Anatomy of high-performance deep learning convolutions on SIMD architectures",
     SC 2018, for the register blocking; the strips are this project's own.
     """
-    lines = 64 // g[SIZE]
-    scratch = np.empty(nthreads * g[SCRATCH] + lines, like.dtype)
+    scratch = np.empty(nthreads * g[SCRATCH] * g[SIZE] + 64, np.uint8)
     start = (scratch.ctypes.data + 63) // 64 * 64
     where = np.empty((nthreads, max(3 * 16, g[NR], g[MR])), np.int64)
     parallel_for(
-        ctl, nthreads, ntasks, _task, (like, g, v, offsets, tiles, rows, columns, slots, weights, bias, limits, start, where)
+        ctl, nthreads, ntasks, _task, (f, g, v, offsets, tiles, rows, columns, slots, weights, bias, limits, start, where)
     )
     keepalive(scratch)
 

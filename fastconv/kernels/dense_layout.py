@@ -113,7 +113,7 @@ def pixels_cost(pixels: int, channels: int, tile: RegisterTile) -> float:
 
 def channels_cost(pixels: int, channels: int, tile: RegisterTile) -> float:
     """Return the model's cycles per step of k of the design with output channels in vectors."""
-    heights = row_tiles(pixels, tile.heights, tile.vectors) if pixels < 4096 else [tile.rows] * -(-pixels // tile.rows)
+    heights = row_tiles(pixels, tile.heights, tile.vectors)
     return -(-channels // tile.columns) * sum(tile_cost(h, tile.vectors) for h in heights)
 
 
@@ -124,12 +124,12 @@ def _slots(taps: int, dilation: int, stride: int) -> tuple[list[tuple[int, int]]
     return [(r, max(s for i, s in shifts if residues[i] == r)) for r in residues], shifts
 
 
-def can_read_in_place(geometry: Geometry, *, is_flat: bool) -> bool:
+def can_read_in_place(geometry: Geometry, *, is_flat: bool, has_row_gaps: bool = False) -> bool:
     """Tell whether every k reads the pixels of a segment at equal distance in the source: no strip is needed then."""
     g = geometry
     if g.is_padded or g.sh != 1 or g.sw != 1:
         return False
-    return not is_flat or g.oh == 1 or (g.kw == 1 and g.iw == g.ow)
+    return not is_flat or g.oh == 1 or (g.kw == 1 and g.iw == g.ow and not has_row_gaps)
 
 
 def make_layout(
@@ -139,6 +139,7 @@ def make_layout(
     is_flat: bool,
     is_channels_last: bool,
     reads_rows: bool,
+    has_row_gaps: bool = False,
     threads: int = 1,
     activation: int = 0,
     design: bool | None = None,
@@ -156,7 +157,9 @@ def make_layout(
     is_channels_last : bool
         Whether the channels of result and residual lie next to each other (design ``channels`` is then taken).
     reads_rows : bool
-        Whether the source's columns lie next to each other and its rows without gaps (in-place packing).
+        Whether the source's columns lie next to each other.
+    has_row_gaps : bool
+        Whether there is memory between the source's rows (or they run backwards).
     threads : int
         Decides the number of tasks, nothing else.
     activation : int
@@ -179,7 +182,7 @@ def make_layout(
     is_pixels = design and not is_channels_last
     block = even_blocks(segment, limit, tile.columns if is_pixels else 1)
     blocks = -(-segment // block)
-    in_place = reads_rows and can_read_in_place(g, is_flat=is_flat)
+    in_place = reads_rows and can_read_in_place(g, is_flat=is_flat, has_row_gaps=has_row_gaps)
     oc_padded = _multiple(g.oc, tile.columns)
     if is_pixels:
         heights = row_tiles(g.oc, tile.heights, tile.vectors)

@@ -220,16 +220,19 @@ def _add_masked(e: Emitter, value: Value, where: Value, mask: Value, accumulate:
     return phi
 
 
-def _finish_along(along: Along) -> Any:
-    def build(module: Value, element: str) -> Value:
-        return build_finish(module, element, along)
-
-    return kernel_intrinsic(build)
+def _finish_rows(module: Value, element: str) -> Value:
+    return build_finish(module, element, "rows")
 
 
-#: ``finish_rows(like, src, lds, dst, ldd, rows, columns, accumulate, last, bias, residual, ldr, code, limits)``
-finish_rows = _finish_along("rows")
-finish_columns = _finish_along("columns")
+def _finish_columns(module: Value, element: str) -> Value:
+    return build_finish(module, element, "columns")
+
+
+#: `build_finish` in jitted code: ``finish_rows(like, src, lds, dst, ldd, rows, columns, accumulate, last, bias, residual,
+#: ldr, code, limits)``, bias along the rows.
+finish_rows = kernel_intrinsic(_finish_rows)
+#: The same with the bias along the columns.
+finish_columns = kernel_intrinsic(_finish_columns)
 
 
 @jit

@@ -10,6 +10,7 @@ until the last k. The tile's size comes from the target's registers: 6 x 2 vecto
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,16 +85,21 @@ def tile_cost(rows: int, vectors: int) -> float:
     return max(rows * vectors / 2, (rows + vectors) / 2.5, 1.0) + 0.15
 
 
-def row_tiles(extent: int, heights: tuple[int, ...], vectors: int) -> list[int]:
+@functools.lru_cache(maxsize=1024)
+def row_tiles(extent: int, heights: tuple[int, ...], vectors: int) -> tuple[int, ...]:
     """Cut `extent` rows into tile heights with the least total of `tile_cost`, higher tiles first."""
+    # The highest tile is the cheapest per row; only the last few tiles are worth a search.
+    highest = max(heights)
+    whole = max(0, extent // highest - len(heights))
+    extent -= whole * highest
     best: list[tuple[float, int]] = [(0.0, 0)]
     for m in range(1, extent + 1):
         best.append(min((best[m - h][0] + tile_cost(h, vectors), -h) for h in heights if h <= m))
-    out = []
+    out = [highest] * whole
     while extent:
         out.append(-best[extent][1])
         extent -= out[-1]
-    return sorted(out, reverse=True)
+    return tuple(sorted(out, reverse=True))
 
 
 def build_microkernel(
@@ -269,15 +275,17 @@ def _add_old(e: Emitter, values: list[Value], where: list[Value], accumulate: Va
     return out
 
 
-def build_dispatch(module: Value, element: str, a: Operand, epilogue: Along | None, target: Target | None = None) -> Value:
+def build_dispatch(
+    module: Value, element: str, a: Operand, epilogue: Along | None, *, prefetch: bool = False, target: Target | None = None
+) -> Value:
     """Write ``f(rows, vectors, ...)``, which calls the micro-kernel of that tile size; return the LLVM function.
 
     All heights and widths of `register_tile` are there; the arguments after `vectors` are those of
     `build_microkernel`. A size that was not generated does nothing.
     """
     tile = register_tile({"float32": 4, "float64": 8}[element], target)
-    count = 2 + 7 + (EPILOGUE_ARGUMENTS if epilogue else 0)
-    function, b = new_function(module, f"gemm_{element}_any_{a}_by_{epilogue}", count)
+    count = 2 + 7 + 2 * prefetch + (EPILOGUE_ARGUMENTS if epilogue else 0)
+    function, b = new_function(module, f"gemm_{element}_any_{a}{'_pf' * prefetch}_by_{epilogue}", count)
     if b is None:
         return function
     rows, vectors, *rest = function.args
@@ -286,7 +294,7 @@ def build_dispatch(module: Value, element: str, a: Operand, epilogue: Along | No
     for height in tile.heights:
         for width in tile.widths:
             kernel = build_microkernel(
-                module, element, height, width, panel_vectors=tile.vectors, a=a, epilogue=epilogue, target=target
+                module, element, height, width, panel_vectors=tile.vectors, a=a, prefetch=prefetch, epilogue=epilogue, target=target
             )
             block = b.append_basic_block(f"tile_{height}x{width}")
             switch.add_case(ir.Constant(I64, height * 64 + width), block)

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 
 from fastconv.kernels.gemm import register_tile
-from fastconv.kernels.simd import I64, Emitter, Value, i64, kernel_intrinsic, new_function
+from fastconv.kernels.simd import I64, Emitter, Value, i64, new_function
 
 #: Elements that may be read or written beyond a strip plane, a panel or a tile of results.
 SLACK = 64
@@ -50,7 +50,7 @@ def _word(e: Emitter, address: Value, index: Value | int) -> Value:
     return e.b.load(e.b.gep(e.ptr(address), [index], source_etype=I64), typ=I64, align=8)
 
 
-def _build_pack(module: Value, element: str, side: int, source: Source) -> Value:
+def build_pack(module: Value, element: str, side: int, source: Source) -> Value:
     """Write the kernel that fills one panel: ``dst[k*step + lane] = src[offsets[k] + place(lane)]`` for k < count.
 
     Arguments: dst, step, src, offsets, count, where. `where` is the address of three i64 per vector:
@@ -89,7 +89,7 @@ def _build_pack(module: Value, element: str, side: int, source: Source) -> Value
     return function
 
 
-def _build_gather(module: Value, element: str) -> Value:
+def build_gather(module: Value, element: str) -> Value:
     """Write the kernel that fills a panel of which each lane has a place of its own (narrow images).
 
     Arguments: dst, step, src, offsets, count, places, lanes: ``dst[k*step + i] = src[offsets[k] + places[i]]``.
@@ -116,7 +116,7 @@ def _build_gather(module: Value, element: str) -> Value:
     return function
 
 
-def _build_copy(module: Value, element: str, stride: int) -> Value:
+def build_copy(module: Value, element: str, stride: int) -> Value:
     """Write the kernel that copies one row of each channel: ``dst[c*plane + j] = src[c*gap + j*stride]`` for j < n.
 
     Arguments: dst, plane, src, gap, n, channels[, stride]; a `stride` of 1 or 2 is fixed, 0 means an argument. Reads
@@ -176,7 +176,7 @@ def _build_copy(module: Value, element: str, stride: int) -> Value:
     return function
 
 
-def _build_turn(module: Value, element: str) -> Value:
+def build_turn(module: Value, element: str) -> Value:
     """Write the kernel that copies a row of pixels whose channels lie next to each other into one row per channel.
 
     ``dst[c*plane + j] = src[j*gap + c]`` for j < n, c < channels, by squares transposed in registers.
@@ -219,7 +219,7 @@ def _build_turn(module: Value, element: str) -> Value:
     return function
 
 
-def _build_border(module: Value, element: str) -> Value:
+def build_border(module: Value, element: str) -> Value:
     """Write the kernel that fills padded columns, or any columns one by one, through an index table.
 
     ``dst[c*plane + j] = src[c*gap + index[j*stride]*step]`` for j < n, c < channels; an index below 0 takes the
@@ -247,7 +247,7 @@ def _build_border(module: Value, element: str) -> Value:
     return function
 
 
-def _build_fill(module: Value, element: str) -> Value:
+def build_fill(module: Value, element: str) -> Value:
     """Write the kernel that fills rows of the padding value: ``dst[c*plane + j] = padding`` for j < n and a little more.
 
     Arguments: dst, plane, n, channels, padding (address of the value).
@@ -270,7 +270,7 @@ def _build_fill(module: Value, element: str) -> Value:
     return function
 
 
-def _build_transpose_tile(module: Value, element: str) -> Value:
+def build_transpose_tile(module: Value, element: str) -> Value:
     """Write the kernel that turns results [pixel][columns] into [columns][pixel], columns = a register tile's width.
 
     Arguments: src, dst, ldd, pixels; whole vectors of pixels are read and written.
@@ -296,29 +296,3 @@ def _build_transpose_tile(module: Value, element: str) -> Value:
     e.loop(b.sdiv(b.add(pixels, i64(e.lanes - 1)), i64(e.lanes)), [], square, "square")
     b.ret_void()
     return function
-
-
-def _with_source(source: Source) -> Any:
-    def build(module: Value, element: str, side: int) -> Value:
-        return _build_pack(module, element, side, source)
-
-    return kernel_intrinsic(build, literals=1)
-
-
-#: ``pack_*(like, side, dst, step, src, offsets, count, where)``; see `_build_pack`.
-pack_one = _with_source("one")
-pack_two = _with_source("two")
-pack_masked = _with_source("masked")
-#: ``pack_gather(like, dst, step, src, offsets, count, places, lanes)``
-pack_gather = kernel_intrinsic(_build_gather)
-#: ``copy_rows(like, stride, dst, plane, src, gap, n, channels)``, stride 1 or 2; 0 takes the stride as last argument.
-copy_rows = kernel_intrinsic(_build_copy, literals=1)
-#: ``turn_rows(like, dst, plane, src, gap, n, channels)``
-turn_rows = kernel_intrinsic(_build_turn)
-#: ``fill_border(like, dst, plane, src, gap, step, index, stride, n, channels, padding)``
-fill_border = kernel_intrinsic(_build_border)
-#: ``fill_rows(like, dst, plane, n, channels, padding)``
-fill_rows = kernel_intrinsic(_build_fill)
-#: ``transpose_tile(like, src, dst, ldd, pixels)``
-transpose_tile = kernel_intrinsic(_build_transpose_tile)
-

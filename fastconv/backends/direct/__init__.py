@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fastconv.backends.base import Algorithm
+from fastconv.backends.direct.dense import Dense
 from fastconv.backends.direct.loops import Loops
 
 #: In order of preference.
-ALGORITHMS: tuple[Algorithm, ...] = (Loops(),)
+ALGORITHMS: tuple[Algorithm, ...] = (Dense(), Loops(),)

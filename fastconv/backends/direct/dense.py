@@ -1,0 +1,207 @@
+"""direct:dense: implicit matrix product on generated micro-kernels, for every geometry."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from fastconv._typing import Array
+from fastconv.backends.base import Algorithm, Work, summation_bound, workspace_limit
+from fastconv.errors import UnsupportedProblem
+from fastconv.kernels import dense
+from fastconv.kernels.dense_layout import (
+    DenseLayout,
+    Geometry,
+    channels_cost,
+    make_layout,
+    pack_bias,
+    pack_weights,
+    pixels_cost,
+)
+from fastconv.kernels.dense_functions import functions
+from fastconv.kernels.epilogue import activation_code
+from fastconv.kernels.gemm import register_tile
+from fastconv.kernels.threads import pool
+from fastconv.machine import Machine
+from fastconv.plans import Plan, address, element_strides
+from fastconv.problem import ConvProblem
+
+#: Cycles that packing one k of one panel takes, strip included, and that a task and a call of a micro-kernel take beside it.
+PACK_CYCLES = 3.5
+TASK_CYCLES = 3000.0
+TILE_CYCLES = 45.0
+#: Layouts kept by a plan, one per set of strides of source, result and residual.
+KEPT_LAYOUTS = 8
+
+
+def geometry_of(problem: ConvProblem) -> Geometry:
+    """Return the numbers of `problem`, channels per group."""
+    p = problem
+    return Geometry(
+        p.mb, p.g, p.ic // p.g, p.oc // p.g, p.ih, p.iw, p.oh, p.ow, p.kh, p.kw, p.sh, p.sw, p.ph_lo, p.pw_lo, p.dh, p.dw,
+        p.has_padding,
+    )  # fmt: skip
+
+
+class Dense(Algorithm):
+    """Panels of the implicitly unrolled input times packed weights."""
+
+    name = "direct:dense"
+    rounding = "elementwise"
+    dtypes = ("float32", "float64")
+    summary = "register-tiled matrix product over an input unrolled panel by panel in cache"
+
+    def why_not(self, problem: ConvProblem) -> str | None:
+        """Return the reason for dtypes that it does not compute, else None."""
+        return self.dtype_reason(problem)
+
+    def work(self, problem: ConvProblem, machine: Machine) -> Work:
+        """Return the flops of the register tiles issued, with the time of packing and calls in the same unit."""
+        p = problem
+        per_cycle, cycles, tasks = _modelled(p, machine.target.name)
+        weights = p.w_nbytes
+        return Work(
+            flops=cycles * per_cycle,
+            nbytes=p.x_nbytes + p.out_nbytes * (2 if p.has_residual else 1) + weights,
+            setup_flops=weights / p.itemsize * 2 * per_cycle / 4,
+            setup_nbytes=2 * weights,
+            parallelism=tasks,
+        )
+
+    def error_bound(self, problem: ConvProblem, x: Array, w: Array) -> Array:
+        """Return gamma_k * S elementwise."""
+        return summation_bound(problem, x, w)
+
+    def make_plan(
+        self, problem: ConvProblem, w: Array, bias: Array | None = None, *, threads: int = 1, max_workspace: int | None = None
+    ) -> Plan:
+        """Pack the weights for the design that the model finds faster."""
+        plan = DensePlan(self.name, problem, w, bias, threads)
+        limit = workspace_limit(problem, max_workspace)
+        if plan.workspace_nbytes > limit and threads > 1:
+            plan = DensePlan(self.name, problem, w, bias, max(1, limit // plan.per_thread_nbytes))
+        if plan.workspace_nbytes > limit:
+            raise UnsupportedProblem(
+                f"backend {self.name!r} needs {plan.workspace_nbytes} bytes of workspace for {problem}, "
+                f"but max_workspace is {limit}. Raise max_workspace or omit backend=."
+            )
+        return plan
+
+
+@functools.lru_cache(maxsize=512)
+def _modelled(problem: ConvProblem, target_name: str) -> tuple[float, float, int]:
+    """Return (flops per cycle at the peak, modelled cycles, tasks of one thread)."""
+    del target_name
+    p = problem
+    g = geometry_of(p)
+    tile = register_tile(p.itemsize)
+    lanes = tile.columns // tile.vectors
+    layout = make_layout(g, p.itemsize, is_flat=True, is_channels_last=p.channels_last, reads_rows=not p.channels_last)
+    pixels = g.oh * g.ow
+    cost = pixels_cost if layout.is_pixels else channels_cost
+    product = cost(pixels, g.oc, tile) * p.reduction
+    step = tile.columns if layout.is_pixels else tile.rows
+    panels = -(-pixels // step)
+    packing = panels * p.reduction * (PACK_CYCLES if layout.is_pixels else PACK_CYCLES - 1)
+    blocks_of_k = -(-p.reduction // int(layout.fields[dense.KC]))
+    tiles = -(-pixels * g.oc // (tile.rows * tile.columns)) * blocks_of_k
+    cycles = p.mb * p.g * (product + packing + tiles * TILE_CYCLES) + layout.tasks * TASK_CYCLES
+    return 4.0 * lanes, cycles, max(1, layout.tasks)
+
+
+class DensePlan(Plan):
+    """Weights packed for one design; tables for the strides of the arrays of a call."""
+
+    def __init__(self, backend: str, problem: ConvProblem, w: Array, bias: Array | None, threads: int) -> None:
+        p = problem
+        self._geometry = geometry_of(p)
+        self._code, low, high = activation_code(p.activation)
+        self._limits = np.array([low, high, p.padding_value.real], p.dtype)
+        self._rows, self._columns = p.row_index(), p.col_index()
+        self._threads = threads
+        layout = make_layout(
+            self._geometry, p.itemsize, is_flat=True, is_channels_last=p.channels_last, reads_rows=not p.channels_last,
+            threads=threads,
+        )  # fmt: skip
+        self._is_pixels = layout.is_pixels
+        self._functions = functions(p.dtype, is_pixels=layout.is_pixels)
+        self._weights = pack_weights(layout, w)
+        self._bias = pack_bias(layout, bias, p.dtype)
+        self._kept: dict[tuple[int, ...], tuple[DenseLayout, Array]] = {}
+        self.per_thread_nbytes = layout.workspace_nbytes_per_thread
+        super().__init__(
+            backend, p, threads=threads, workspace_nbytes=threads * self.per_thread_nbytes, packed_nbytes=self._weights.nbytes,
+            description=f"{'pixels' if layout.is_pixels else 'channels'} in vectors, "
+            f"{'read in place' if layout.in_place else 'strips'}, {layout.tasks} tasks",
+        )  # fmt: skip
+
+    def execute(self, x: Array, residual: Array | None, out: Array) -> None:
+        strides = _result_strides(out)
+        if not self._can_store(strides):
+            # Neither the pixels nor the channels of the result are neighbours.
+            target = np.empty(out.shape, out.dtype)
+            self.execute(x, residual, target)
+            out[...] = target
+            return
+        added = (0, 0, 0, 0)
+        if residual is not None:
+            added = _result_strides(residual)
+            pixels, channels = strides[3] == 1, strides[1] == 1
+            if not (pixels and added[3] == 1) and not (channels and added[1] == 1 and not self._is_pixels):
+                same_form = np.empty_like(out)
+                same_form[...] = residual
+                residual, added = same_form, _result_strides(same_form)
+        x_strides = _source_strides(x)
+        key = (*x_strides, *strides, *added)
+        kept = self._kept.get(key)
+        if kept is None:
+            if len(self._kept) >= KEPT_LAYOUTS:
+                self._kept.clear()
+            kept = self._kept[key] = self._tables(x_strides, strides, added)
+        layout, offsets = kept
+        v = np.array(
+            (address(x), *x_strides, address(out), *strides, 0 if residual is None else address(residual), *added), np.int64
+        )
+        dense.dense(
+            pool.handle(self._threads), self._threads, layout.tasks, self._functions, layout.fields, v, offsets, layout.tiles,
+            self._rows, self._columns, layout.slots, self._weights, self._bias, self._limits,
+        )  # fmt: skip
+
+    def _can_store(self, strides: tuple[int, ...]) -> bool:
+        return strides[3] == 1 or (strides[1] == 1 and not self._is_pixels)
+
+    def _tables(
+        self, x: tuple[int, ...], out: tuple[int, ...], residual: tuple[int, ...]
+    ) -> tuple[DenseLayout, Array]:
+        g = self._geometry
+        is_flat = g.oh == 1 or all(s[2] == g.ow * s[3] for s in (out, residual))
+        layout = make_layout(
+            g, self.problem.itemsize, is_flat=is_flat, is_channels_last=out[3] != 1, reads_rows=x[3] == 1,
+            has_row_gaps=x[2] != g.iw * x[3], threads=self._threads, activation=self._code, design=self._is_pixels,
+        )  # fmt: skip
+        return layout, layout.offsets(x, g)
+
+
+def _source_strides(array: Array) -> tuple[int, ...]:
+    """Return the element strides, with those of axes of length 1 as they would be in a contiguous array."""
+    sn, sc, sh, sw = element_strides(array)
+    _, c, h, w = array.shape
+    if w == 1:
+        sw = 1
+    if h == 1:
+        sh = w * sw
+    return (sn, 1 if c == 1 and sw != 1 else sc, sh, sw)
+
+
+def _result_strides(array: Array) -> tuple[int, ...]:
+    """Return the element strides, with those of axes of length 1 as the kernel's tests for neighbours like them."""
+    sn, sc, sh, sw = element_strides(array)
+    _, c, h, w = array.shape
+    if w == 1:
+        sw = sh if h > 1 else 1
+    if h == 1:
+        sh = w * sw
+    if c == 1 and sw != 1:
+        sc = 1
+    return (sn, sc, sh, sw)
