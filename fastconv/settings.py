@@ -80,6 +80,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "max_workspace": _max_workspace,
     "effort": _one_of("estimate", "measure"),
     "wisdom": _wisdom,
+    "ndimage_precision": _one_of("double", "input"),
 }
 DEFAULTS: dict[str, Any] = {
     "backend": "auto",
@@ -88,6 +89,7 @@ DEFAULTS: dict[str, Any] = {
     "max_workspace": "auto",
     "effort": "estimate",
     "wisdom": "auto",
+    "ndimage_precision": "double",
 }
 ENVIRONMENT = {name: f"FASTCONV_{name.upper()}" for name in DEFAULTS}
 
@@ -111,6 +113,8 @@ class Config:
         Whether a new problem is decided by the cost model or measured.
     wisdom : str
         "auto" (a file in the user's cache folder), "off", or a path.
+    ndimage_precision : {"double", "input"}
+        Whether `fastconv.ndimage` sums in double, as SciPy does, or sums float32 in float32.
     sources : dict of str to str
         Where each value came from.
 
@@ -126,6 +130,7 @@ class Config:
     max_workspace: int | None
     effort: str
     wisdom: str
+    ndimage_precision: str
     sources: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
     _own: tuple[tuple[str, Any], ...] = field(default=(), compare=False, repr=False)
 
@@ -137,7 +142,7 @@ class Config:
         _contexts.set(_contexts.get()[:-1])
 
     def __hash__(self) -> int:
-        return hash((self.backend, self.threads, self.accuracy, self.max_workspace, self.effort, self.wisdom))
+        return hash((self.backend, self.threads, self.accuracy, self.max_workspace, self.effort, self.wisdom, self.ndimage_precision))
 
 
 _Layer = tuple[tuple[str, Any], ...]
@@ -233,7 +238,7 @@ def set_config(**settings: Any) -> None:
     Parameters
     ----------
     **settings
-        backend, threads, accuracy, max_workspace, effort, wisdom: see `Config`.
+        backend, threads, accuracy, max_workspace, effort, wisdom, ndimage_precision: see `Config`.
 
     Raises
     ------
@@ -256,7 +261,7 @@ def config(**settings: Any) -> Config:
     Parameters
     ----------
     **settings
-        backend, threads, accuracy, max_workspace, effort, wisdom: see `Config`. Without any, the active
+        backend, threads, accuracy, max_workspace, effort, wisdom, ndimage_precision: see `Config`. Without any, the active
         settings are returned.
 
     Returns

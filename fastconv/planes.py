@@ -1,0 +1,211 @@
+"""Correlation of one plane or one line with one kernel: what the adapters for SciPy are made of.
+
+Real planes go to the planner as they are. Complex ones become real ones with two channels, integers become
+floating-point numbers wherever that is exact, long lines become planes of rows that overlap.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from fastconv import planner
+from fastconv._typing import Array
+from fastconv.plans import Plan
+from fastconv.problem import DTYPES, ConvProblem
+from fastconv.settings import Config, get_config
+
+Pads = tuple[tuple[int, int], tuple[int, int]]
+
+#: What `correlate_plane` computes; other dtypes are passed on to SciPy.
+NATIVE = frozenset(np.dtype(name) for name in DTYPES if name != "float16")
+#: Plans are kept for kernels of at most so many bytes, and so many of them.
+KEPT_KERNEL_NBYTES = 32 * 2**10
+KEPT_PLANS = 48
+#: A line of at least this many samples is cut into rows of about so many samples (more for long kernels).
+LONG_LINE = 16384
+ROW = 4096
+
+
+def correlate_plane(
+    x: Array, w: Array, pads: Pads, mode: str = "zeros", value: complex = 0, *, out: Array | None = None, accuracy: str | None = None
+) -> Array:
+    """Return y[i, j] = sum over r, s of xp[i + r, j + s] * w[r, s], without conjugation.
+
+    Parameters
+    ----------
+    x : ndarray of shape (H, W)
+        Any strides.
+    w : ndarray of shape (KH, KW)
+        Of x's dtype, one of `NATIVE`; any strides.
+    pads : ((top, bottom), (left, right))
+        The padded plane must hold the kernel.
+    mode, value
+        `padding_mode` and `padding_value` of `fastconv.conv2d`.
+    out : ndarray of shape (OH, OW), optional
+        Where the result goes; shares no memory with the inputs.
+    accuracy : str, optional
+        Instead of the configured accuracy.
+
+    Returns
+    -------
+    ndarray of shape (OH, OW)
+        With OH = H + top + bottom - KH + 1 and OW alike, in x's dtype; integers wrap.
+    """
+    config = get_config()
+    if accuracy is not None and accuracy != config.accuracy:
+        config = _with_accuracy(config, accuracy)
+    kind = x.dtype.kind
+    if kind == "c":
+        y = _complex_plane(x, w, pads, mode, value, config)
+    elif kind in "iu":
+        y = _integer_plane(x, w, pads, mode, value, config)
+    else:
+        return _run(x[np.newaxis, np.newaxis], w[np.newaxis, np.newaxis], pads, mode, value, config, out)[0, 0]
+    if out is None:
+        return y
+    out[...] = y
+    return out
+
+
+@functools.lru_cache(maxsize=64)
+def _with_accuracy(config: Config, accuracy: str) -> Config:
+    from dataclasses import replace  # noqa: PLC0415  rarely needed
+
+    return replace(config, accuracy=accuracy)
+
+
+def _run(x: Array, w: Array, pads: Pads, mode: str, value: complex, config: Config, out: Array | None = None) -> Array:
+    """Convolve `x` (N, IC, H, W) with `w` (OC, IC, KH, KW) by the plan that the planner chooses."""
+    problem = _problem(x.shape, w.shape, pads, x.dtype.name, mode, value)
+    if w.nbytes <= KEPT_KERNEL_NBYTES:
+        plan = _kept_plan(problem, config, w.tobytes())
+    else:
+        plan = _made_plan(problem, config, w)
+    if out is not None:
+        out = out[np.newaxis, np.newaxis]
+    return plan(x, out=out)
+
+
+@functools.lru_cache(maxsize=1024)
+def _problem(x_shape: tuple[int, ...], w_shape: tuple[int, ...], pads: Pads, dtype: str, mode: str, value: complex) -> ConvProblem:
+    (top, bottom), (left, right) = pads
+    return ConvProblem(
+        1, *x_shape, w_shape[0], w_shape[2], w_shape[3], ph_lo=top, ph_hi=bottom, pw_lo=left, pw_hi=right, dtype=dtype,
+        padding_mode=mode, padding_value=value,
+    )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=KEPT_PLANS)
+def _kept_plan(problem: ConvProblem, config: Config, taps: bytes) -> Plan:
+    return _made_plan(problem, config, np.frombuffer(taps, problem.dtype).reshape(problem.w_shape))
+
+
+def _made_plan(problem: ConvProblem, config: Config, w: Array) -> Plan:
+    return planner.prepare(planner.decide(problem, config), problem, config, w, None)
+
+
+def forget_plans() -> None:
+    """Drop all plans that are kept."""
+    _kept_plan.cache_clear()
+
+
+# ---- complex
+
+
+def _complex_plane(x: Array, w: Array, pads: Pads, mode: str, value: complex, config: Config) -> Array:
+    """(a + ib)(c + id) as real planes: two channels in, two out; one of each where a side has no imaginary part."""
+    real = x.real.dtype
+    if value:
+        x = np.pad(x, pads, constant_values=x.dtype.type(value))
+        pads, mode = ((0, 0), (0, 0)), "zeros"
+    planes = np.empty((1, 2, *x.shape), real)
+    planes[0, 0], planes[0, 1] = x.real, x.imag
+    weights = np.empty((2, 2, *w.shape), real)
+    weights[0, 0] = weights[1, 1] = w.real
+    np.negative(w.imag, out=weights[0, 1])
+    weights[1, 0] = w.imag
+    parts = _run(planes, weights, pads, mode, 0, config)[0]
+    y = np.empty(parts.shape[1:], x.dtype)
+    y.real, y.imag = parts[0], parts[1]
+    return y
+
+
+# ---- integers
+
+
+def _integer_plane(x: Array, w: Array, pads: Pads, mode: str, value: complex, config: Config) -> Array:
+    """Sum in floating point where every partial sum is an integer that it holds exactly, else in integers."""
+    dtype = x.dtype
+    largest = max(abs(int(x.max())), abs(int(x.min())), abs(int(value.real)))
+    total = largest * int(np.abs(w.astype(np.float64)).sum() + 1)
+    if total >= 2**53:
+        problem_value = int(value.real)
+        return _run(x[np.newaxis, np.newaxis], w[np.newaxis, np.newaxis], pads, mode, problem_value, config)[0, 0]
+    exact = np.dtype(np.float32 if total < 2**24 else np.float64)
+    planes, weights = x.astype(exact)[np.newaxis, np.newaxis], w.astype(exact)[np.newaxis, np.newaxis]
+    # Elementwise backends form partial sums of products only: all exact.
+    y = _run(planes, weights, pads, mode, float(value.real), _with_accuracy(config, "strict"))[0, 0]
+    limits = np.iinfo(dtype)
+    if limits.min <= -total and total <= limits.max:
+        return y.astype(dtype)
+    return y.astype(np.int64).astype(dtype)
+
+
+# ---- lines
+
+
+def correlate_line(x: Array, w: Array, lo: int, hi: int, *, accuracy: str | None = None) -> Array:
+    """Return y[i] = sum over k of xp[i + k] * w[k], where xp is x with `lo` zeros before and `hi` behind.
+
+    Parameters
+    ----------
+    x : ndarray of shape (L,)
+        Any stride; not shorter than `w`.
+    w : ndarray of shape (K,)
+        Of x's dtype, one of `NATIVE`.
+    lo, hi : int
+        At most K - 1.
+    accuracy : str, optional
+        Instead of the configured accuracy.
+
+    Returns
+    -------
+    ndarray of shape (L + lo + hi - K + 1,)
+
+    Notes
+    -----
+    A long line is seen as a plane of rows that overlap by K - 1 samples, a view without a copy: so the
+    backends' register tiles, FFT tiles and threads work on it as on an image.
+    """
+    n, k = x.size, w.size
+    row = max(ROW, 4 * k)
+    if n < LONG_LINE or n < 2 * row or k < 2 or x.dtype.kind in "iu" and n < 4 * row:
+        return correlate_plane(x[np.newaxis], w[np.newaxis], ((0, 0), (lo, hi)), accuracy=accuracy)[0]
+    y = np.empty(n + lo + hi - k + 1, x.dtype)
+    rows = (n - k + 1) // row
+    step = x.strides[0]
+    folded = np.lib.stride_tricks.as_strided(x, (rows, row + k - 1), (row * step, step), writeable=False)
+    taps = w[np.newaxis]
+    body = y[lo : lo + rows * row].reshape(rows, row)
+    correlate_plane(folded, taps, ((0, 0), (0, 0)), out=body, accuracy=accuracy)
+    if lo:
+        y[:lo] = correlate_plane(x[np.newaxis, : k - 1], taps, ((0, 0), (lo, 0)), accuracy=accuracy)[0]
+    done = rows * row
+    if y.size > lo + done:
+        y[lo + done :] = correlate_plane(x[np.newaxis, done:], taps, ((0, 0), (0, hi)), accuracy=accuracy)[0]
+    return y
+
+
+def predicted(
+    x_shape: tuple[int, ...], w_shape: tuple[int, ...], pads: Pads, dtype: str, mode: str = "zeros", value: complex = 0
+) -> tuple[str, float]:
+    """Return the family of the backend that the planner would choose for planes of these shapes, and its predicted seconds."""
+    real: Any = {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)
+    channels = 1 if real == dtype else 2
+    problem = _problem((1, channels, *x_shape), (channels, channels, *w_shape), pads, real, mode, value)
+    decision = planner.decide(problem, get_config())
+    (seconds,) = (c.predicted_s for c in decision.candidates if c.algorithm is decision.algorithm)
+    return decision.algorithm.family, seconds or 0.0
