@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fastconv import planner
 from fastconv._typing import Array
+from fastconv.backends import make_plan
 from fastconv.backends.base import Algorithm
 from fastconv.cli.cases import Case
 from fastconv.cli.console import duration
@@ -149,7 +149,7 @@ def steps(case: Case, config: Config, backend: str | None, peers: list[Peer]) ->
 def _prepared(case: Case, algorithm: Algorithm, row: Row, config: Config, found: Reference) -> tuple[Contender | None, Array | None]:
     """Make the plan, run it once and check what comes out. What goes wrong is put down in the row."""
     try:
-        plan = planner.make_plan(algorithm, case.problem, case.w, None, threads=config.threads, max_workspace=config.max_workspace)
+        plan = make_plan(algorithm, case.problem, case.w, None, threads=config.threads, max_workspace=config.max_workspace)
         y = plan(case.x)
     except FastconvError as error:
         row.status, row.remark = "skipped", str(error)

@@ -114,27 +114,23 @@ def _ncnn(p: ConvProblem, x: Array, w: Array, threads: int) -> Call | None:
         return None
     ncnn: Any = importlib.import_module("ncnn")
     p, x = _zeros_outside(p, x)
-    depthwise = p.g > 1
-    layer = ncnn.create_layer("ConvolutionDepthWise" if depthwise else "Convolution")
-    words = ncnn.ParamDict()
-    for key, value in {0: p.oc, 1: p.kw, 11: p.kh, 2: p.dw, 12: p.dh, 3: p.sw, 13: p.sh, 4: p.pw_lo, 15: p.pw_hi, 14: p.ph_lo, 16: p.ph_hi, 5: 0, 6: w.size}.items():
-        words.set(key, value)
-    if depthwise:
-        words.set(7, p.g)
-    options = ncnn.Option()
-    options.num_threads = threads
+    x = np.ascontiguousarray(x)
+    # A network of one layer, in ncnn's text and binary forms; the keys are those of its documentation.
+    kind, more = ("ConvolutionDepthWise", f" 7={p.g}") if p.g > 1 else ("Convolution", "")
+    keys = {0: p.oc, 1: p.kw, 11: p.kh, 2: p.dw, 12: p.dh, 3: p.sw, 13: p.sh, 4: p.pw_lo, 15: p.pw_hi, 14: p.ph_lo, 16: p.ph_hi, 6: w.size}
+    words = " ".join(f"{key}={value}" for key, value in keys.items()) + more
+    net = ncnn.Net()
+    net.opt.num_threads = threads
     for flag in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage"):
-        setattr(options, flag, False)
-    options.use_packing_layout = True
-    layer.load_param(words)
-    layer.load_model(ncnn.ModelBinFromMatArray([ncnn.Mat(np.ascontiguousarray(w.ravel()))]))
-    layer.create_pipeline(options)
-    source = ncnn.Mat(np.ascontiguousarray(x[0]))
+        setattr(net.opt, flag, False)
+    net.load_param_mem(f"7767517\n2 2\nInput in 0 1 in\n{kind} conv 1 1 in out {words}\n")
+    stored = np.zeros(4, np.uint8).tobytes() + np.ascontiguousarray(w).tobytes()  # a tag of 0: plain float32
+    net.load_model_mem(stored)
 
     def call() -> Array:
-        y = ncnn.Mat()
-        layer.forward(source, y, options)
-        return np.array(y)[np.newaxis]
+        extractor = net.create_extractor()
+        extractor.input("in", ncnn.Mat(x[0]))
+        return np.array(extractor.extract("out")[1])[np.newaxis]
 
     return call
 
