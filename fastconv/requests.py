@@ -60,13 +60,19 @@ def requested(words: tuple[Any, ...], x: Array, w: Array, bias: Array | None, re
         x.shape, w.shape, x.dtype, w.dtype,
         None if bias is None else (bias.shape, bias.dtype), None if residual is None else (residual.shape, residual.dtype),
     )  # fmt: skip
+    kinds = None if tuple not in map(type, words) else _kinds(words)
     try:
-        return _request(*key, *words)
+        return _request(kinds, *key, *words)
     except TypeError as error:
         if isinstance(error, DTypeError):
             raise
     # A list is not hashable; the same numbers in a tuple are.
-    return _request(*key, *_frozen(words))
+    return _request(_kinds(words), *key, *_frozen(words))
+
+
+def _kinds(value: Any) -> Any:
+    """Return the types of everything inside a tuple: a part of the cache's key, which looks at outermost types only."""
+    return tuple(map(_kinds, value)) if isinstance(value, tuple | list) else type(value)
 
 
 def _frozen(value: Any) -> Any:
@@ -81,6 +87,7 @@ _Meta = tuple[tuple[int, ...], np.dtype[Any]]
 # Typed, so that a wrong 1.0 is not taken for an earlier right 1.
 @functools.lru_cache(maxsize=4096, typed=True)
 def _request(
+    kinds: Any,  # noqa: ARG001  part of the key
     x_shape: tuple[int, ...],
     w_shape: tuple[int, ...],
     x_dtype: np.dtype[Any],
@@ -215,7 +222,7 @@ def _axes(subject: str, name: str, value: Any, spatial: int, least: int) -> tupl
         if len(value) == 1 or len(value) == spatial:
             numbers = tuple(_integer(subject, name, item, least) for item in value)
             return numbers * spatial if len(numbers) == 1 else numbers
-        raise ValueError(f"{subject}: {name} must be an int or {spatial} ints; got {value!r}.")
+        raise ValueError(f"{subject}: {name} must be {'an int' if spatial == 1 else f'an int or {spatial} ints'}; got {value!r}.")
     return (_integer(subject, name, value, least),) * spatial
 
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 import fastconv
 from fastconv.backends import TABLE
 from fastconv.backends.base import Algorithm
-from fastconv.settings import forget_sources
+from fastconv.settings import DEFAULTS, ENVIRONMENT, forget_sources
 
 # Compiling a kernel inside an example takes as long as it takes.
 settings.register_profile("dev", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -44,11 +44,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _own_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Run every test with the default settings, whatever the environment says, and leave none behind."""
-    for name in ("BACKEND", "THREADS", "ACCURACY", "MAX_WORKSPACE", "EFFORT", "WISDOM"):
-        monkeypatch.delenv(f"FASTCONV_{name}", raising=False)
+def _own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Run every test with the default settings and no wisdom, whatever the environment says, and leave none behind."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    for variable in ENVIRONMENT.values():
+        monkeypatch.delenv(variable, raising=False)
     forget_sources()
     yield
-    fastconv.set_config(backend=None, threads=None, accuracy=None, max_workspace=None, effort=None, wisdom=None)
+    fastconv.set_config(**dict.fromkeys(DEFAULTS))
     forget_sources()
