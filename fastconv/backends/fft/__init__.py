@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastconv.backends.base import Algorithm
+from fastconv.backends.fft.tiles import TilesFFT
 from fastconv.backends.fft.whole import WholeFFT
 
-ALGORITHMS: tuple[Algorithm, ...] = (WholeFFT(),)
+ALGORITHMS: tuple[Algorithm, ...] = (TilesFFT(), WholeFFT())

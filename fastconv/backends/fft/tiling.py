@@ -1,0 +1,294 @@
+"""Which tiles: lengths, placement of the lanes and items at once, by a model of cycles and bytes."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastconv.backends.fft.geometry import AxisTiles, Index, axis_tiles
+from fastconv.kernels import fft
+from fastconv.kernels.borders import source_index
+from fastconv.kernels.fft_lanes import CHANNELS, TILES
+from fastconv.kernels.fft_product import MAX_ROWS
+from fastconv.kernels.target import host
+from fastconv.problem import ConvProblem
+
+# The model, in cycles per element (a complex number of all lanes), measured once on Zen 3 with bench/fft_layers.py;
+# only ratios matter for the choice.
+#: A radix-4 stage.
+STAGE_CYCLES = 6.0
+#: Bringing a slot in or out: copy, transposition, store.
+ROW_CYCLES = 8.0
+#: Taking two signals apart or putting them together, with one write or read of a spectrum outside the first caches.
+SPECTRUM_CYCLES = 12.0
+#: A complex multiply-accumulate: four FMAs, two in a cycle, and what the loop loses.
+PRODUCT_CYCLES = 2.3
+#: Bytes of the weights' spectra that arrive in a cycle from the last-level cache and from memory.
+CACHE_BYTES_PER_CYCLE = 12.0
+MEMORY_BYTES_PER_CYCLE = 5.0
+#: Assumed last-level cache.
+LAST_LEVEL_NBYTES = 16 * 2**20
+#: Assumed share of the second-level cache for a tile; a larger one pays for its trips.
+TILE_NBYTES = 400 * 2**10
+LARGE_TILE_FACTOR = 1.25
+#: Spectra of source and result that are in work at once, if memory allows more.
+BLOCK_NBYTES = 24 * 2**20
+
+
+@dataclass(frozen=True)
+class AxisPhases:
+    """One axis with stride and dilation resolved into dense problems.
+
+    With common = gcd(stride, dilation), s = stride/common and d = dilation/common: outputs i*d + a of phase a form
+    a problem of stride s on every d-th position, and that is a dense problem over s times as many channels, tap
+    r*s + b going to channel phase b.
+
+    Attributes
+    ----------
+    outputs : int
+        Outputs of the whole axis.
+    out_phases, in_phases : int
+        How many a (for dilation) and b (for stride) there are.
+    taps : int
+        Length of the dense kernels.
+    index : ndarray of shape (out_phases, in_phases, dense outputs + taps - 1), int64
+        Source position of each position of the dense problem, -1 = padding.
+    step : int
+        Distance of neighbouring source positions.
+    """
+
+    outputs: int
+    out_phases: int
+    in_phases: int
+    taps: int
+    index: Index
+    step: int
+
+    @property
+    def dense_outputs(self) -> int:
+        """Outputs of the largest dense problem."""
+        return -(-self.outputs // self.out_phases)
+
+
+def axis_phases(n: int, k: int, stride: int, dilation: int, lo: int, hi: int, mode: str, outputs: int) -> AxisPhases:
+    """Return the dense problems of an axis; arguments as in `ConvProblem`."""
+    source = source_index(n, lo, hi, mode)
+    common = math.gcd(stride, dilation) if k > 1 else stride
+    s, d = stride // common, (dilation // common if k > 1 else 1)
+    out_phases, in_phases = min(d, outputs), min(s, k)
+    taps = -(-k // s)
+    positions = -(-outputs // out_phases) + taps - 1
+    a, b, u = np.ogrid[:out_phases, :in_phases, :positions]
+    at = common * (d * (u * s + b) + a * s)
+    index = np.where(at < len(source), source[np.minimum(at, len(source) - 1)], -1)
+    return AxisPhases(outputs, out_phases, in_phases, taps, index, common * d * s)
+
+
+@functools.lru_cache(maxsize=256)
+def phases_of(p: ConvProblem) -> tuple[AxisPhases, AxisPhases]:
+    """Return the dense problems of rows and columns."""
+    return (
+        axis_phases(p.ih, p.kh, p.sh, p.dh, p.ph_lo, p.ph_hi, p.padding_mode, p.oh),
+        axis_phases(p.iw, p.kw, p.sw, p.dw, p.pw_lo, p.pw_hi, p.padding_mode, p.ow),
+    )
+
+
+def tilings_of(axis: AxisPhases) -> list[AxisTiles]:
+    """Return the tilings worth looking at: of equal number of tiles, the cheapest transforms."""
+    best: dict[int, AxisTiles] = {}
+    for length in fft.lengths():
+        tiles = [axis_tiles(row, axis.dense_outputs, axis.taps, length) for row in axis.index.reshape(-1, axis.index.shape[2])]
+        if any(t is None for t in tiles):
+            continue
+        chosen = max((t for t in tiles if t is not None), key=lambda t: t.count)
+        old = best.get(chosen.count)
+        if old is None or length * fft.stage_cost(length) < old.length * fft.stage_cost(old.length):
+            best[chosen.count] = chosen
+    return sorted(best.values(), key=lambda t: t.length)
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """A choice for one problem.
+
+    Attributes
+    ----------
+    rows, cols : AxisTiles
+        Tiles of the dense problems.
+    place : int
+        `CHANNELS` or `TILES` in the lanes.
+    items, items_at_once : int
+        Tiles over images and phases; how many are in work at a time.
+    cycles : float
+        Modelled cycles of a call on one core.
+    nbytes : float
+        Bytes of spectra that a call moves from memory.
+    spectra_nbytes : int
+        Size of the weights' spectra.
+    shared_nbytes, thread_nbytes : int
+        Workspace of a call: spectra of source and result, and for each thread.
+    """
+
+    rows: AxisTiles
+    cols: AxisTiles
+    place: int
+    items: int
+    items_at_once: int
+    cycles: float
+    nbytes: float
+    spectra_nbytes: int
+    shared_nbytes: int
+    thread_nbytes: int
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Channel counts of the dense problems: those of the problem times the stride phases."""
+
+    groups: int
+    ic_per_group: int
+    oc_per_group: int
+    is_depthwise: bool
+
+    @property
+    def ic(self) -> int:
+        """All input channels."""
+        return self.groups * self.ic_per_group
+
+    @property
+    def oc(self) -> int:
+        """All output channels."""
+        return self.groups * self.oc_per_group
+
+    def slots(self, place: int, lanes: int) -> tuple[int, int, int]:
+        """Return (source slots, result slots, slots of the weights) for one item or vector of items."""
+        if place == TILES:
+            weights = self.oc * (1 if self.is_depthwise else -(-self.ic_per_group // lanes))
+            return self.ic, (self.ic if self.is_depthwise else self.oc), weights
+        if self.is_depthwise:
+            blocks = -(-self.ic // lanes)
+            return blocks, blocks, blocks * self.oc_per_group
+        ic_blocks, oc_blocks = -(-self.ic_per_group // lanes), -(-self.oc_per_group // lanes)
+        return self.groups * ic_blocks, self.groups * oc_blocks, self.groups * oc_blocks * self.ic_per_group
+
+
+def channels_of(p: ConvProblem) -> Channels:
+    """Return the channels of the dense problems."""
+    rows, cols = phases_of(p)
+    icg = p.ic // p.g * rows.in_phases * cols.in_phases
+    return Channels(p.g, icg, p.oc // p.g, is_depthwise=icg == 1)
+
+
+def element_nbytes() -> int:
+    """Return the bytes of an element: two vectors."""
+    return 2 * host().vector_nbytes
+
+
+def row_nbytes(columns: int) -> int:
+    """Return the distance of rows of Z: an odd number of elements, so that columns spread over the cache's sets."""
+    return (columns | 1) * element_nbytes()
+
+
+def spectrum_step(slots: int) -> int:
+    """Return the bytes from one frequency to the next."""
+    return (slots + slots % 2 + 1) * element_nbytes()
+
+
+def frequencies_kept(th: int, tw: int) -> int:
+    """Return how many frequencies of a real tile are kept."""
+    return th * (tw // 2 + 1)
+
+
+def thread_nbytes(th: int, tw: int, lanes: int) -> int:
+    """Return the bytes of Z, two columns, and the rows of the lanes."""
+    longest = max(th, tw) + lanes
+    rows = 2 * lanes * (-(-tw // lanes) * lanes) * (element_nbytes() // (2 * lanes))
+    return th * row_nbytes(tw) + (lanes + 2 * longest) * element_nbytes() + rows
+
+
+def candidates(p: ConvProblem, lanes: int, limit: int, spectra_limit: int, threads: int) -> Iterator[Tiling]:
+    """Yield the tilings that fit into `limit` bytes of workspace and `spectra_limit` of packed weights."""
+    axes = phases_of(p)
+    channels = channels_of(p)
+    for rows in tilings_of(axes[0]):
+        for cols in tilings_of(axes[1]):
+            for place in (CHANNELS, TILES):
+                tiling = _fit(p, channels, axes, rows, cols, place, lanes, limit, spectra_limit, threads)
+                if tiling is not None:
+                    yield tiling
+
+
+def _fit(
+    p: ConvProblem, channels: Channels, axes: tuple[AxisPhases, AxisPhases], rows: AxisTiles, cols: AxisTiles, place: int, lanes: int,
+    limit: int, spectra_limit: int, threads: int,
+) -> Tiling | None:  # fmt: skip
+    th, tw = rows.length, cols.length
+    items = max(p.mb, 1) * axes[0].out_phases * axes[1].out_phases * rows.count * cols.count
+    in_slots, out_slots, weight_slots = channels.slots(place, lanes)
+    points = frequencies_kept(th, tw)
+    spectra = points * spectrum_step(weight_slots)
+    if spectra > spectra_limit:
+        return None
+    per_thread = thread_nbytes(th, tw, lanes)
+    room = limit - threads * per_thread
+    unit = 1 if place == CHANNELS else lanes
+    at_once, shared = items, 0
+    if not channels.is_depthwise:
+        unit_nbytes = points * (spectrum_step(in_slots) + spectrum_step(out_slots))
+        blocks = max(1, -(-items * unit_nbytes // (unit * BLOCK_NBYTES)))
+        at_once = -(-items // blocks)
+        at_once = min(max(unit, -(-at_once // unit) * unit), max(1, room // unit_nbytes) * unit)
+        shared = -(-min(at_once, items) // unit) * unit_nbytes
+    if shared > room:
+        return None
+    vectors = -(-items // unit)
+    cycles, nbytes = _model(channels, axes, rows, cols, place, lanes, items, vectors, at_once, spectra, per_thread)
+    return Tiling(rows, cols, place, items, at_once, cycles, nbytes, spectra, shared, per_thread)
+
+
+def _model(
+    channels: Channels, axes: tuple[AxisPhases, AxisPhases], rows: AxisTiles, cols: AxisTiles, place: int, lanes: int, items: int,
+    vectors: int, at_once: int, spectra: int, tile: int,
+) -> tuple[float, float]:  # fmt: skip
+    """Return (cycles, bytes from memory) of a call."""
+    th, tw = rows.length, cols.length
+    in_slots, out_slots, _ = channels.slots(place, lanes)
+    large = LARGE_TILE_FACTOR if tile > TILE_NBYTES else 1.0
+    used = min(1.0, axes[0].index.shape[2] / th)
+    wanted = min(1.0, rows.step / th)
+    column = th * tw * fft.stage_cost(th) * STAGE_CYCLES
+    row = th * tw * (fft.stage_cost(tw) * STAGE_CYCLES + 2 * ROW_CYCLES)
+    pairs_in, pairs_out = -(-vectors * in_slots // 2), -(-vectors * out_slots // 2)
+    kept = frequencies_kept(th, tw)
+    if channels.is_depthwise:
+        pairs = pairs_in * channels.oc_per_group
+        cycles = pairs * large * (2 * column + row * (used + wanted) + th * tw * SPECTRUM_CYCLES)
+        cycles += spectra * (vectors if place == TILES else items) / CACHE_BYTES_PER_CYCLE
+        return cycles, (spectra if spectra > LAST_LEVEL_NBYTES else 0.0)
+    cycles = large * (pairs_in * (column + row * used) + pairs_out * (column + row * wanted))
+    cycles += 2 * kept * SPECTRUM_CYCLES * (pairs_in + pairs_out)
+    if place == CHANNELS:
+        macs = items * out_slots * channels.ic_per_group
+        tall = min(at_once, items)
+    else:
+        macs = vectors * channels.oc * channels.ic_per_group
+        tall = channels.oc_per_group
+    # Low register tiles wait for loads: two vectors and two broadcasts for each four FMAs of a row.
+    height = min(tall, MAX_ROWS)
+    cycles += kept * macs * PRODUCT_CYCLES * max(1.0, (1.0 + 2.0 / height) * 0.8)
+    passes = -(-items // at_once)
+    if spectra > LAST_LEVEL_NBYTES:
+        cycles += passes * spectra / MEMORY_BYTES_PER_CYCLE
+        return cycles, float(passes * spectra)
+    return cycles + passes * spectra / CACHE_BYTES_PER_CYCLE, 0.0
+
+
+@functools.lru_cache(maxsize=512)
+def best_tiling(p: ConvProblem, limit: int, spectra_limit: int, threads: int) -> Tiling | None:
+    """Return the tiling of fewest modelled cycles, or None if none fits."""
+    lanes = host().lanes(np.dtype(p.dtype).itemsize)
+    return min(candidates(p, lanes, limit, spectra_limit, threads), key=lambda t: t.cycles, default=None)
