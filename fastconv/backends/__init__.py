@@ -6,7 +6,7 @@ import difflib
 import functools
 
 from fastconv._typing import Array
-from fastconv.backends import direct, fft, im2col, naive
+from fastconv.backends import direct, fft, im2col, naive, winograd
 from fastconv.backends.base import Algorithm
 from fastconv.backends.half import HalfPlan
 from fastconv.plans import Plan
@@ -14,6 +14,7 @@ from fastconv.problem import ConvProblem
 
 #: Every algorithm. Tests, benchmarks, ``explain`` and the command line iterate this.
 TABLE: tuple[Algorithm, ...] = (
+    *winograd.ALGORITHMS,
     *direct.ALGORITHMS,
     *fft.ALGORITHMS,
     *im2col.ALGORITHMS,
