@@ -34,7 +34,7 @@ from fastconv.kernels.dense_functions import (
     PACK_MASKED,
     PACK_ONE,
     PACK_TWO,
-    TRANSPOSE,
+    STORE_TURNED,
     TURN,
 )
 from fastconv.kernels.function_pointers import call_function
@@ -230,23 +230,26 @@ def _multiply_pixels(  # type: ignore[no-untyped-def]
         row = y + m * v[YC] * size
         added = residual + m * v[RC] * size if residual != 0 else 0
         offset = bias.ctypes.data + (group * g[OC] + m) * size
-        for p in range(0, pixels, nr):
-            b = panels + p * count * size
+        whole = pixels // nr
+        if whole > 0:
+            call_function(
+                f[GEMM], height, vectors, a, 0, panels, row, v[YC], count, accumulate,
+                last, offset, added, v[RC], code, limit, whole, 0, nr * count, nr, nr,
+            )  # fmt: skip
+        p = whole * nr
+        if p < pixels:
+            valid = pixels - p
+            used = 1
+            while used * lanes < valid:
+                used *= 2
             there = added + p * size if added != 0 else 0
-            valid = min(nr, pixels - p)
-            if valid == nr:
-                call_function(
-                    f[GEMM], height, vectors, a, 0, b, row + p * size, v[YC], count, accumulate, a, 0,
-                    last, offset, there, v[RC], code, limit,
-                )  # fmt: skip
-            else:
-                used = 1
-                while used * lanes < valid:
-                    used *= 2
-                call_function(f[GEMM], height, used, a, 0, b, tile, nr, count, 0, a, 0, 0, 0, 0, 0, 0, 0)
-                call_function(
-                    f[FINISH_ROWS], tile, nr, row + p * size, v[YC], height, valid, accumulate, last, offset, there, v[RC], code, limit
-                )
+            call_function(
+                f[GEMM], height, used, a, 0, panels + p * count * size, tile, nr, count, 0,
+                0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0,
+            )  # fmt: skip
+            call_function(
+                f[FINISH_ROWS], tile, nr, row + p * size, v[YC], height, valid, accumulate, last, offset, there, v[RC], code, limit
+            )
     keepalive(weights)
     keepalive(bias)
     keepalive(limits)
@@ -287,35 +290,43 @@ def _multiply_channels(  # type: ignore[no-untyped-def]
         sums = base + (g[SUMS_AT] + (j - first) * g[BLOCK] * nr) * size
         valid = min(nr, g[OC] - j * nr)
         offset = bias.ctypes.data + (group * g[OC_PADDED] + j * nr) * size
-        for t in range(at, at + tile_count):
+        t = at
+        while t < at + tile_count:
             p = tiles[t]
             height = tiles[t + 1] - p
+            repeats = 1
+            while t + repeats < at + tile_count and tiles[t + repeats + 1] - tiles[t + repeats] == height:
+                repeats += 1
             a = panels + p * count * size
             following = b + nr * count * size + (t - at) * step * count
             if not is_direct:
                 call_function(
                     f[GEMM], height, vectors, a, 0, b, sums + p * nr * size, nr, count, accumulate, following, step,
-                    0, 0, 0, 0, 0, 0,
+                    0, 0, 0, 0, 0, 0, repeats, height * count, 0, height * nr, 0,
                 )  # fmt: skip
+                t += repeats
                 continue
             there = y + (p * v[YW] + j * nr) * size
             added = residual + (p * v[RW] + j * nr) * size if residual != 0 else 0
             if valid == nr:
                 call_function(
                     f[GEMM], height, vectors, a, 0, b, there, v[YW], count, accumulate, following, step,
-                    last, offset, added, v[RW], code, limit,
+                    last, offset, added, v[RW], code, limit, repeats, height * count, 0, height * v[YW], height * v[RW],
                 )  # fmt: skip
+                t += repeats
             else:
-                call_function(f[GEMM], height, vectors, a, 0, b, tile, nr, count, 0, following, step, 0, 0, 0, 0, 0, 0)
+                call_function(
+                    f[GEMM], height, vectors, a, 0, b, tile, nr, count, 0, following, step,
+                    0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0,
+                )  # fmt: skip
                 call_function(
                     f[FINISH_COLUMNS], tile, nr, there, v[YW], height, valid, accumulate, last, offset, added, v[RW], code, limit
                 )
+                t += 1
         if last and not is_direct:
-            pitch = (g[BLOCK] + lanes - 1) // lanes * lanes
-            call_function(f[TRANSPOSE], sums, tile, pitch, pixels)
             added = residual + j * nr * v[RC] * size if residual != 0 else 0
             call_function(
-                f[FINISH_ROWS], tile, pitch, y + j * nr * v[YC] * size, v[YC], valid, pixels, 0, 1, offset, added, v[RC], code, limit
+                f[STORE_TURNED], sums, y + j * nr * v[YC] * size, v[YC], pixels, valid, offset, added, v[RC], code, limit, tile
             )
     keepalive(weights)
     keepalive(bias)

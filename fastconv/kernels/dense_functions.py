@@ -21,7 +21,7 @@ from fastconv.kernels.simd import I64, PTR, Value, i64, keepalive, kernel_intrin
 # Numbers in the table.
 (
     GEMM, FINISH_ROWS, FINISH_COLUMNS, PACK_ONE, PACK_TWO, PACK_MASKED, GATHER, COPY_1, COPY_2, COPY_ANY, TURN, BORDER, FILL,
-    TRANSPOSE, FUNCTIONS,
+    STORE_TURNED, FUNCTIONS,
 ) = range(15)  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def _build_table(module: Value, element: str, side: int) -> Value:
         return function
     along = "rows" if side == pack.COLUMNS else "columns"
     functions = {
-        GEMM: build_dispatch(module, element, "packed", along, prefetch=True),
+        GEMM: build_dispatch(module, element, "packed", along, prefetch=side == pack.ROWS, repeat=True),
         FINISH_ROWS: build_finish(module, element, "rows"),
         FINISH_COLUMNS: build_finish(module, element, "columns"),
         PACK_ONE: pack.build_pack(module, element, side, "one"),
@@ -45,7 +45,7 @@ def _build_table(module: Value, element: str, side: int) -> Value:
         TURN: pack.build_turn(module, element),
         BORDER: pack.build_border(module, element),
         FILL: pack.build_fill(module, element),
-        TRANSPOSE: pack.build_transpose_tile(module, element),
+        STORE_TURNED: pack.build_store_turned(module, element),
     }
     out = b.inttoptr(function.args[0], PTR)
     for number, target in functions.items():

@@ -11,6 +11,7 @@ until the last k. The tile's size comes from the target's registers: 6 x 2 vecto
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +25,9 @@ from fastconv.kernels.target import Target, host
 INDEPENDENT_SUMS = 8
 #: Steps of k in one turn of the inner loop.
 UNROLL = 4
+
+#: Arguments that `repeat` adds to a kernel.
+REPEAT_ARGUMENTS = 5
 
 Operand = Literal["packed", "rows"]
 
@@ -113,6 +117,7 @@ def build_microkernel(
     complex_values: bool = False,
     prefetch: bool = False,
     epilogue: Along | None = None,
+    repeat: bool = False,
     unroll: int = UNROLL,
     target: Target | None = None,
 ) -> Value:
@@ -124,6 +129,7 @@ def build_microkernel(
         [a_imag, c_imag]                        complex_values
         [next_panel, next_step]                 prefetch
         [last, bias, residual, ldr, code, limits]   epilogue
+        [repeats, a_step, b_step, c_step, r_step]   repeat
 
     Parameters
     ----------
@@ -144,6 +150,9 @@ def build_microkernel(
     epilogue : {"rows", "columns"}, optional
         With ``last != 0`` the tile ends with ``activation(C + bias + residual)``; bias has one element per row
         (or per column) of the tile, see `fastconv.kernels.epilogue`.
+    repeat : bool
+        Compute `repeats` tiles, each that many elements behind the one before in A, B, C and the residual: saves
+        the call of the function where k is small.
     unroll : int
         Steps of k per turn of the loop, a power of two.
     target : Target, optional
@@ -160,100 +169,153 @@ def build_microkernel(
     """
     panel_vectors = vectors if panel_vectors is None else panel_vectors
     parts = 2 if complex_values else 1
-    flags = ("_z" * complex_values) + ("_pf" * prefetch) + (f"_by_{epilogue}" if epilogue else "")
+    flags = ("_z" * complex_values) + ("_pf" * prefetch) + (f"_by_{epilogue}" if epilogue else "") + ("_again" * repeat)
     name = f"gemm_{element}_{rows}x{vectors}of{panel_vectors}_{a}{flags}_u{unroll}"
-    count = 7 + 2 * complex_values + 2 * prefetch + (EPILOGUE_ARGUMENTS if epilogue else 0)
+    count = 7 + 2 * complex_values + 2 * prefetch + EPILOGUE_ARGUMENTS * bool(epilogue) + REPEAT_ARGUMENTS * repeat
     function, b = new_function(module, name, count)
     if b is None:
         return function
     e = Emitter(module, b, element, target)
     args = list(function.args)
-    arg_a, lda, arg_b, arg_c, ldc, steps, accumulate = args[:7]
-    rest = args[7:]
-    a_imag = c_imag = i64(0)
-    if complex_values:
-        a_imag, c_imag, *rest = rest
-    next_panel = next_step = i64(0)
-    if prefetch:
-        next_panel, next_step, *rest = rest
-
-    c_rows = [e.offset(e.ptr(arg_c), b.mul(ldc, i64(m))) for m in range(rows)]
-    for pointer in c_rows:
-        e.prefetch(pointer, write=True)
-        if complex_values:
-            e.prefetch(e.offset(pointer, c_imag), write=True)
-
-    sums = rows * vectors * parts
-    sets = 1
-    while sets * sums < INDEPENDENT_SUMS and sets < unroll and 2 * sets * sums + vectors * parts + 2 <= e.target.registers:
-        sets *= 2
-    row_width = panel_vectors * e.lanes
-    a_pointer, b_pointer = e.ptr(arg_a), e.ptr(arg_b)
-    if a == "rows":
-        a_rows = [[e.offset(a_pointer, b.add(b.mul(lda, i64(m)), imag)) for m in range(rows)] for imag in (i64(0), a_imag)[:parts]]
+    tile = _Tile(e, rows, vectors, panel_vectors, parts, a, unroll, has_prefetch=prefetch, epilogue=epilogue)
+    if not repeat:
+        tile.emit(args)
     else:
-        a_rows = [[e.offset(a_pointer, imag) for _ in range(rows)] for imag in (i64(0), a_imag)[:parts]]
+        args, (repeats, *steps) = args[:-REPEAT_ARGUMENTS], args[-REPEAT_ARGUMENTS:]
+        nbytes = [b.mul(step, i64(e.nbytes)) for step in steps]
 
-    def element_of_a(k: Value, u: int, m: int, part: int) -> Value:
-        if a == "rows":
-            return e.broadcast(e.offset(e.offset(a_rows[part][m], k), u))
-        return e.broadcast(e.offset(e.offset(a_rows[part][m], b.mul(k, i64(rows))), u * rows + m))
+        def again(_: Value, moving: list[Value]) -> list[Value]:
+            here = list(args)
+            for index, value in zip(moved, moving, strict=True):
+                here[index] = value
+            tile.emit(here)
+            after = [b.add(value, step) for value, step in zip(moving[:3], nbytes[:3], strict=True)]
+            if prefetch:
+                after.append(b.add(moving[3], b.mul(args[5], args[tile.prefetch_at + 1])))
+            if epilogue:
+                there = moving[-1]
+                after.append(b.select(b.icmp_signed("==", there, i64(0)), there, b.add(there, nbytes[3])))
+            return after
 
-    def step(k: Value, u: int, acc: list[Value]) -> list[Value]:
-        row = e.offset(b_pointer, b.mul(k, i64(row_width * parts)))
-        panel = [
-            [e.load(e.offset(row, (u * parts + part) * row_width + v * e.lanes)) for v in range(vectors)]
-            for part in range(parts)
-        ]
+        moved = [0, 2, 3]
         if prefetch:
-            e.prefetch(e.ptr(b.add(next_panel, b.mul(b.add(k, i64(u)), next_step))), locality=2)
+            moved.append(tile.prefetch_at)
+        if epilogue:
+            moved.append(tile.epilogue_at + 2)
+        e.loop(repeats, [args[index] for index in moved], again, "tiles")
+    b.ret_void()
+    return function
+
+
+class _Tile:
+    """The code of one register tile; see `build_microkernel` for the meaning of everything."""
+
+    def __init__(
+        self,
+        e: Emitter,
+        rows: int,
+        vectors: int,
+        panel_vectors: int,
+        parts: int,
+        a: Operand,
+        unroll: int,
+        *,
+        has_prefetch: bool,
+        epilogue: Along | None,
+    ) -> None:
+        self.e, self.rows, self.vectors, self.panel_vectors, self.parts = e, rows, vectors, panel_vectors, parts
+        self.a, self.unroll, self.has_prefetch, self.epilogue = a, unroll, has_prefetch, epilogue
+        self.prefetch_at = 7 + 2 * (parts - 1)
+        self.epilogue_at = self.prefetch_at + 2 * has_prefetch
+        self.sums = rows * vectors * parts
+        self.sets = 1
+        while self.sets * self.sums < INDEPENDENT_SUMS and self.sets < unroll and self._fits(2 * self.sets):
+            self.sets *= 2
+
+    def _fits(self, sets: int) -> bool:
+        return sets * self.sums + self.vectors * self.parts + 2 <= self.e.target.registers
+
+    def emit(self, args: list[Value]) -> None:
+        """Emit the whole tile for these arguments of the function."""
+        e, b = self.e, self.e.b
+        self.arguments = args
+        c, ldc, accumulate = args[3], args[4], args[6]
+        c_imag = args[8] if self.parts > 1 else i64(0)
+        c_rows = [e.offset(e.ptr(c), b.mul(ldc, i64(m))) for m in range(self.rows)]
+        where = []
+        for row in c_rows:
+            for start in (row, e.offset(row, c_imag))[: self.parts]:
+                e.prefetch(start, write=True)
+                where += [e.offset(start, v * e.lanes) for v in range(self.vectors)]
+        acc = _add_old(e, self._multiply(), where, accumulate)
+        if self.epilogue:
+            epilogue = Epilogue(e, args[self.epilogue_at : self.epilogue_at + EPILOGUE_ARGUMENTS])
+            acc = epilogue.on_tile(acc, self.rows, self.vectors, along=self.epilogue)
+        for value, pointer in zip(acc, where, strict=True):
+            e.store(value, pointer)
+
+    def _multiply(self) -> list[Value]:
+        """Emit the loop over k; return the sums, row by row, real parts before imaginary ones."""
+        e, b, sums = self.e, self.e.b, self.sums
+        steps = self.arguments[5]
+        rows_of_a = self._rows_of_a()
+
+        def turn(width: int, first: Value | None) -> Callable[[Value, list[Value]], list[Value]]:
+            def body(i: Value, acc: list[Value]) -> list[Value]:
+                k = b.mul(i, i64(width)) if first is None else b.add(i, first)
+                for u in range(width):
+                    at = u % self.sets * sums
+                    acc[at : at + sums] = self._step(rows_of_a, k, u, acc[at : at + sums])
+                return acc
+
+            return body
+
+        shift = i64(self.unroll.bit_length() - 1)
+        turns = b.ashr(steps, shift)
+        acc = e.loop(turns, [e.zero()] * (sums * self.sets), turn(self.unroll, None), "steps")
+        acc = e.loop(b.and_(steps, i64(self.unroll - 1)), acc, turn(1, b.shl(turns, shift)), "rest")
+        while len(acc) > sums:
+            half = len(acc) // 2
+            acc = [b.fadd(p, q) for p, q in zip(acc[:half], acc[half:], strict=True)]
+        return acc
+
+    def _rows_of_a(self) -> list[list[Value]]:
+        """Return pointers to the first element of each row of A, for each part."""
+        e, b = self.e, self.e.b
+        base, lda = self.arguments[0], self.arguments[1]
+        imaginary = self.arguments[7] if self.parts > 1 else i64(0)
+        step = lda if self.a == "rows" else i64(1)
+        return [
+            [e.offset(e.ptr(base), b.add(b.mul(step, i64(m)), part)) for m in range(self.rows)]
+            for part in (i64(0), imaginary)[: self.parts]
+        ]
+
+    def _step(self, rows_of_a: list[list[Value]], k: Value, u: int, acc: list[Value]) -> list[Value]:
+        """Emit step ``k + u``."""
+        e, b, vectors = self.e, self.e.b, self.vectors
+        width = self.panel_vectors * e.lanes
+        row = e.offset(e.ptr(self.arguments[2]), b.mul(k, i64(width * self.parts)))
+        panel = [
+            [e.load(e.offset(row, (u * self.parts + part) * width + v * e.lanes)) for v in range(vectors)]
+            for part in range(self.parts)
+        ]
+        if self.has_prefetch:
+            first, step = self.arguments[self.prefetch_at : self.prefetch_at + 2]
+            e.prefetch(e.ptr(b.add(first, b.mul(b.add(k, i64(u)), step))), locality=2)
+        a_step = 1 if self.a == "rows" else self.rows
+        a_first = b.mul(k, i64(a_step))
         out = list(acc)
-        for m in range(rows):
-            at = m * vectors * parts
-            real = element_of_a(k, u, m, 0)
-            for part in range(parts):
-                for v in range(vectors):
-                    i = at + part * vectors + v
-                    out[i] = e.fma(real, panel[part][v], out[i])
-            if complex_values:
-                imag = element_of_a(k, u, m, 1)
+        for m in range(self.rows):
+            at = m * vectors * self.parts
+            real = e.broadcast(e.offset(e.offset(rows_of_a[0][m], a_first), u * a_step))
+            for i in range(vectors * self.parts):
+                out[at + i] = e.fma(real, panel[i // vectors][i % vectors], out[at + i])
+            if self.parts > 1:
+                imag = e.broadcast(e.offset(e.offset(rows_of_a[1][m], a_first), u * a_step))
                 for v in range(vectors):
                     out[at + v] = e.fnma(imag, panel[1][v], out[at + v])
                     out[at + vectors + v] = e.fma(imag, panel[0][v], out[at + vectors + v])
         return out
-
-    def turn(width: int, first: Value | None) -> object:
-        def body(i: Value, acc: list[Value]) -> list[Value]:
-            k = b.mul(i, i64(width)) if first is None else b.add(i, first)
-            acc = list(acc)
-            for u in range(width):
-                at = u % sets * sums
-                acc[at : at + sums] = step(k, u, acc[at : at + sums])
-            return acc
-
-        return body
-
-    shift = i64(unroll.bit_length() - 1)
-    turns = b.ashr(steps, shift)
-    acc = e.loop(turns, [e.zero()] * (sums * sets), turn(unroll, None), "steps")
-    acc = e.loop(b.and_(steps, i64(unroll - 1)), acc, turn(1, b.shl(turns, shift)), "rest")
-    while len(acc) > sums:
-        half = len(acc) // 2
-        acc = [b.fadd(p, q) for p, q in zip(acc[:half], acc[half:], strict=True)]
-
-    where = [
-        e.offset(c_rows[m], v * e.lanes) if part == 0 else e.offset(e.offset(c_rows[m], c_imag), v * e.lanes)
-        for m in range(rows)
-        for part in range(parts)
-        for v in range(vectors)
-    ]
-    acc = _add_old(e, acc, where, accumulate)
-    if epilogue:
-        acc = Epilogue(e, rest).on_tile(acc, rows, vectors, along=epilogue)
-    for value, pointer in zip(acc, where, strict=True):
-        e.store(value, pointer)
-    b.ret_void()
-    return function
 
 
 def _add_old(e: Emitter, values: list[Value], where: list[Value], accumulate: Value) -> list[Value]:
@@ -276,7 +338,14 @@ def _add_old(e: Emitter, values: list[Value], where: list[Value], accumulate: Va
 
 
 def build_dispatch(
-    module: Value, element: str, a: Operand, epilogue: Along | None, *, prefetch: bool = False, target: Target | None = None
+    module: Value,
+    element: str,
+    a: Operand,
+    epilogue: Along | None,
+    *,
+    prefetch: bool = False,
+    repeat: bool = False,
+    target: Target | None = None,
 ) -> Value:
     """Write ``f(rows, vectors, ...)``, which calls the micro-kernel of that tile size; return the LLVM function.
 
@@ -284,8 +353,9 @@ def build_dispatch(
     `build_microkernel`. A size that was not generated does nothing.
     """
     tile = register_tile({"float32": 4, "float64": 8}[element], target)
-    count = 2 + 7 + 2 * prefetch + (EPILOGUE_ARGUMENTS if epilogue else 0)
-    function, b = new_function(module, f"gemm_{element}_any_{a}{'_pf' * prefetch}_by_{epilogue}", count)
+    count = 2 + 7 + 2 * prefetch + EPILOGUE_ARGUMENTS * bool(epilogue) + REPEAT_ARGUMENTS * repeat
+    name = f"gemm_{element}_any_{a}{'_pf' * prefetch}_by_{epilogue}{'_again' * repeat}"
+    function, b = new_function(module, name, count)
     if b is None:
         return function
     rows, vectors, *rest = function.args
@@ -294,7 +364,8 @@ def build_dispatch(
     for height in tile.heights:
         for width in tile.widths:
             kernel = build_microkernel(
-                module, element, height, width, panel_vectors=tile.vectors, a=a, prefetch=prefetch, epilogue=epilogue, target=target
+                module, element, height, width, panel_vectors=tile.vectors, a=a, prefetch=prefetch, epilogue=epilogue,
+                repeat=repeat, target=target,
             )
             block = b.append_basic_block(f"tile_{height}x{width}")
             switch.add_case(ir.Constant(I64, height * 64 + width), block)

@@ -20,6 +20,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 
+from fastconv.kernels.epilogue import Epilogue, build_finish
 from fastconv.kernels.gemm import register_tile
 from fastconv.kernels.simd import I64, Emitter, Value, i64, new_function
 
@@ -74,6 +75,9 @@ def build_pack(module: Value, element: str, side: int, source: Source) -> Value:
     def body(k: Value, carried: list[Value]) -> list[Value]:
         [out] = carried
         offset = _word(e, offsets, k)
+        if source == "one":
+            # The panel after next: rows of the source lie too far apart for the hardware to see a stream.
+            e.prefetch(e.offset(e.offset(first[0], offset), 2 * vectors * e.lanes))
         for v in range(vectors):
             if source == "masked":
                 value = e.masked_load(e.offset(first[v], offset), e.as_mask(masks[v]))
@@ -270,29 +274,63 @@ def build_fill(module: Value, element: str) -> Value:
     return function
 
 
-def build_transpose_tile(module: Value, element: str) -> Value:
-    """Write the kernel that turns results [pixel][columns] into [columns][pixel], columns = a register tile's width.
+def build_store_turned(module: Value, element: str) -> Value:
+    """Write the kernel that stores results [pixel][columns] as rows of pixels, through the epilogue.
 
-    Arguments: src, dst, ldd, pixels; whole vectors of pixels are read and written.
+    ``dst[j*ldd + p] = activation(src[p*width + j] + bias[j] + residual[j*ldr + p])`` for p < pixels, j < columns;
+    `width` is that of a register tile. Squares are transposed in registers. Arguments: src, dst, ldd, pixels,
+    columns, bias, residual, ldr, code, limits, scratch.
+
+    Not checked: whole vectors of pixels of `src` can be read; `scratch` holds a square of vectors.
     """
-    function, b = new_function(module, f"transpose_tile_{element}", 4)
+    function, b = new_function(module, f"store_turned_{element}", 11)
     if b is None:
         return function
     e = Emitter(module, b, element)
-    src, dst, ldd, pixels = function.args
+    src, dst, ldd, pixels, columns, bias, residual, ldr, code, limits, scratch = function.args
     tile = register_tile(e.nbytes)
+    lanes = i64(e.lanes)
+    finish = build_finish(module, element, "rows")
 
-    def square(v: Value, _: list[Value]) -> list[Value]:
-        p = b.mul(v, i64(e.lanes))
-        for q in range(tile.vectors):
-            rows = [
-                e.load(e.ptr(_scaled(e, src, b.add(b.mul(b.add(p, i64(i)), i64(tile.columns)), i64(q * e.lanes)))))
-                for i in range(e.lanes)
-            ]
-            for i, value in enumerate(e.transpose(rows)):
-                e.store(value, e.ptr(_scaled(e, dst, b.add(b.mul(ldd, i64(q * e.lanes + i)), p))))
+    def group(q: Value, _: list[Value]) -> list[Value]:
+        j = b.mul(q, lanes)
+        rows = b.sub(columns, j)
+        rows = b.select(b.icmp_signed("<", rows, lanes), rows, lanes)
+        added = b.select(b.icmp_signed("==", residual, i64(0)), residual, _scaled(e, residual, b.mul(j, ldr)))
+        first = _scaled(e, dst, b.mul(j, ldd))
+        biases = _scaled(e, bias, j)
+
+        def turned(p: Value) -> list[Value]:
+            return e.transpose(
+                [e.load(e.ptr(_scaled(e, src, b.add(b.mul(b.add(p, i64(i)), i64(tile.columns)), j)))) for i in range(e.lanes)]
+            )
+
+        def whole(s: Value, _: list[Value]) -> list[Value]:
+            p = b.mul(s, lanes)
+            there = b.select(b.icmp_signed("==", added, i64(0)), added, _scaled(e, added, p))
+            epilogue = Epilogue(e, (i64(1), biases, there, ldr, code, limits))
+            values = epilogue.on_tile(turned(p), e.lanes, 1, along="rows")
+            for i, value in enumerate(values):
+                e.store(value, e.ptr(_scaled(e, first, b.add(b.mul(ldd, i64(i)), p))))
+            return []
+
+        squares = b.select(b.icmp_signed("==", rows, lanes), b.sdiv(pixels, lanes), i64(0))
+        e.loop(squares, [], whole, "whole")
+
+        def partial(s: Value, _: list[Value]) -> list[Value]:
+            p = b.mul(b.add(s, squares), lanes)
+            for i, value in enumerate(turned(p)):
+                e.store(value, e.ptr(_scaled(e, scratch, i64(i * e.lanes))))
+            left = b.sub(pixels, p)
+            left = b.select(b.icmp_signed("<", left, lanes), left, lanes)
+            there = b.select(b.icmp_signed("==", added, i64(0)), added, _scaled(e, added, p))
+            arguments = (scratch, lanes, _scaled(e, first, p), ldd, rows, left, i64(0), i64(1), biases, there, ldr, code, limits)
+            b.call(finish, arguments)
+            return []
+
+        e.loop(b.sub(b.sdiv(b.add(pixels, i64(e.lanes - 1)), lanes), squares), [], partial, "partial")
         return []
 
-    e.loop(b.sdiv(b.add(pixels, i64(e.lanes - 1)), i64(e.lanes)), [], square, "square")
+    e.loop(b.sdiv(b.add(columns, i64(e.lanes - 1)), lanes), [], group, "group")
     b.ret_void()
     return function
