@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import thread_cases as cases
 
+import thread_cases as cases
 from fastconv.kernels import region, threads
 from fastconv.kernels.atomics import IS_X86
 from fastconv.kernels.threads import Pool, native_obstacle
@@ -99,7 +99,7 @@ def test_regions_nest(eight: Pool) -> None:
 def test_exceptions_reach_the_caller_and_leave_the_pool_usable(eight: Pool, nthreads: int) -> None:
     alone = cases.run_sums(eight, 1, cases.INPUTS[3])
     for fail in range(0, 64, 7):
-        with pytest.raises(ValueError, match="^tile failed$"):
+        with pytest.raises(ValueError, match="tile failed"):
             cases.run_sums(eight, nthreads, cases.INPUTS[3], fail)
         assert cases.run_sums(eight, nthreads, cases.INPUTS[3]).tobytes() == alone.tobytes()
 

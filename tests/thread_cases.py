@@ -3,8 +3,10 @@
 ``python -m thread_cases PROGRAM [ARGUMENT ...]`` runs one of `PROGRAMS`.
 """
 
+# ruff: noqa: S311, T201  the randomness is for variety, and the programs print to the tests
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import random
@@ -26,7 +28,7 @@ from fastconv.kernels.threads import Pool, parallel_for, pool
 
 
 @jit
-def sum_tile(i, tid, x, out, tids, fail):  # type: ignore[no-untyped-def]
+def sum_tile(i: int, tid: int, x: Any, out: Any, tids: Any, fail: int) -> None:
     if i == fail:
         raise ValueError("tile failed")
     total = np.float32(0)
@@ -37,13 +39,13 @@ def sum_tile(i, tid, x, out, tids, fail):  # type: ignore[no-untyped-def]
 
 
 @jit
-def sum_rows(ctl, nthreads, x, out, tids, fail):  # type: ignore[no-untyped-def]
+def sum_rows(ctl: int, nthreads: int, x: Any, out: Any, tids: Any, fail: int) -> None:
     """out[i] = sum over k of x[i, k]**2, one tile a row; tile number `fail` raises."""
     parallel_for(ctl, nthreads, x.shape[0], sum_tile, (x, out, tids, fail))
 
 
 @jit
-def count_tile(i, tid, in_use, runs, clashes):  # type: ignore[no-untyped-def]
+def count_tile(i: int, tid: int, in_use: Any, runs: Any, clashes: Any) -> None:
     if fetch_add(in_use.ctypes.data + 8 * tid, 1) != 0:
         fetch_add(clashes.ctypes.data, 1)
     total = 0.0
@@ -54,24 +56,24 @@ def count_tile(i, tid, in_use, runs, clashes):  # type: ignore[no-untyped-def]
 
 
 @jit
-def count_runs(ctl, nthreads, in_use, runs, clashes):  # type: ignore[no-untyped-def]
+def count_runs(ctl: int, nthreads: int, in_use: Any, runs: Any, clashes: Any) -> None:
     """Count the runs of each tile, and how often two threads had one tid at the same time."""
     parallel_for(ctl, nthreads, runs.shape[0], count_tile, (in_use, runs, clashes))
 
 
 @jit
-def nested_tile(i, tid, ctl, nthreads, x, out, tids):  # type: ignore[no-untyped-def]  # noqa: ARG001
+def nested_tile(i: int, tid: int, ctl: int, nthreads: int, x: Any, out: Any, tids: Any) -> None:  # noqa: ARG001
     sum_rows(ctl, nthreads, x[i], out[i], tids[i], -1)
 
 
 @jit
-def nested(ctl, nthreads, x, out, tids):  # type: ignore[no-untyped-def]
+def nested(ctl: int, nthreads: int, x: Any, out: Any, tids: Any) -> None:
     """Run a region in each tile of a region."""
     parallel_for(ctl, nthreads, x.shape[0], nested_tile, (ctl, nthreads, x, out, tids))
 
 
 @jit
-def work(turns):  # type: ignore[no-untyped-def]
+def work(turns: int) -> float:
     total = 1.0
     for _ in range(turns):
         total = total * 1.0000001 + 1e-9
@@ -79,37 +81,37 @@ def work(turns):  # type: ignore[no-untyped-def]
 
 
 @jit
-def work_tile(i, tid, turns, out):  # type: ignore[no-untyped-def]
+def work_tile(i: int, tid: int, turns: int, out: Any) -> None:
     out[i, 0] = work(turns)
     out[i, 1] = tid
 
 
 @jit
-def work_region(ctl, nthreads, turns, out):  # type: ignore[no-untyped-def]
+def work_region(ctl: int, nthreads: int, turns: int, out: Any) -> None:
     """Run len(out) tiles of equal length; each row of `out` is a cache line."""
     parallel_for(ctl, nthreads, out.shape[0], work_tile, (turns, out))
 
 
 @jit
-def message_tile(i, tid, limit):  # type: ignore[no-untyped-def]  # noqa: ARG001
+def message_tile(i: int, tid: int, limit: int) -> None:  # noqa: ARG001
     if i >= limit:
         raise IndexError("tile", i)
 
 
 @jit
-def message_region(ctl, nthreads, limit):  # type: ignore[no-untyped-def]
+def message_region(ctl: int, nthreads: int, limit: int) -> None:
     parallel_for(ctl, nthreads, 50, message_tile, (limit,))
 
 
 @jit
-def product_tile(i, tid, x, out, turns):  # type: ignore[no-untyped-def]
+def product_tile(i: int, tid: int, x: Any, out: Any, turns: int) -> None:
     out[i] = x[i] * np.float32(0.5)
     if work(turns) > 0:
         out[i] += np.float32(0) * tid
 
 
 @jit
-def products_flushed_to_zero(ctl, nthreads, control, restored, x, out):  # type: ignore[no-untyped-def]
+def products_flushed_to_zero(ctl: int, nthreads: int, control: int, restored: int, x: Any, out: Any) -> None:
     """Halve denormal numbers while the caller's thread, if `control` says so, flushes them to zero."""
     write_fp_control(control)
     parallel_for(ctl, nthreads, len(x), product_tile, (x, out, 2000))
@@ -123,7 +125,7 @@ INPUTS = [np.random.default_rng(k).standard_normal(shape).astype(np.float32) for
 def run_sums(threads: Pool, nthreads: int, x: Any, fail: int = -1, ctl: int | None = None) -> Any:
     out, tids = np.zeros(len(x), np.float32), np.full(len(x), -1)
     sum_rows(threads.handle(nthreads) if ctl is None else ctl, nthreads, x, out, tids, fail)
-    assert 0 <= tids.min() and tids.max() < nthreads
+    assert all(0 <= tid < nthreads for tid in tids)
     return out
 
 
@@ -295,11 +297,8 @@ def interrupt_program(seconds: str) -> None:
         except KeyboardInterrupt:
             total["interrupts"] += 1
     over.set()
-    for _ in range(5):
-        try:
-            time.sleep(0.02)
-        except KeyboardInterrupt:
-            total["interrupts"] += 1
+    with contextlib.suppress(KeyboardInterrupt):  # one that was sent while `armed` was cleared
+        time.sleep(0.1)
     after = mixed_calls(threads, expected, 5, seed, calls=500)
     print(dict(total), dict(after))
     assert total["interrupts"] > 5
