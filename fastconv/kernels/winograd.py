@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from fastconv.kernels._jit import jit
-from fastconv.kernels.epilogue import finish_columns, finish_rows
 from fastconv.kernels.function_pointers import call_function
 from fastconv.kernels.simd import keepalive
 from fastconv.kernels.threads import parallel_for
@@ -26,6 +25,8 @@ from fastconv.kernels.winograd_products import multiply_panels
 from fastconv.kernels.winograd_strips import (
     direct_sum,
     fill_pixels,
+    finish_columns,
+    finish_rows,
     pack_mapped,
     pack_pixels,
     pack_rows,

@@ -82,18 +82,20 @@ def multiply_panels(
     """
     size = like.itemsize
     strips = (tiles + rows - 1) // rows
+    tall = tiles % strips
+    low_height = heights[tiles // strips]
+    tall_height = heights[tiles // strips + (tall > 0)]
+    line = nr * size // strips
     for panel in range(panels):
         for first in range(0, channels, depth):
             steps = min(depth, channels - first)
             b = u + (panel * channels + first) * nr * size
-            share = steps * nr * size // strips
             ahead = b + steps * nr * size
             a = v + first * size
             c = m + panel * m_step * size
-            left = tiles
             for strip in range(strips):
-                height = heights[(left + strips - strip - 1) // (strips - strip)]
-                _tile_product(like, height, a, ldv, b, c, nr, steps, first, ahead + strip * share, nr * size // strips)
+                height = tall_height if strip < tall else low_height
+                _tile_product(like, height, a, ldv, b, c, nr, steps, first, ahead, line)
                 a += height * ldv * size
                 c += height * nr * size
-                left -= height
+                ahead += steps * line

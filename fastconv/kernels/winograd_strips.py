@@ -6,9 +6,11 @@ Lanes of channels that do not exist are 0 (in strips) and never stored (in image
 
 from __future__ import annotations
 
+from typing import Any
+
 from llvmlite import ir
 
-from fastconv.kernels.epilogue import EPILOGUE_ARGUMENTS, Epilogue, build_finish
+from fastconv.kernels.epilogue import EPILOGUE_ARGUMENTS, Along, Epilogue, build_finish
 from fastconv.kernels.simd import I64, Emitter, Value, i64, kernel_intrinsic, new_function
 
 
@@ -234,6 +236,13 @@ def _minimum(b: Value, x: Value, y: Value) -> Value:
     return b.select(b.icmp_signed("<", x, y), x, y)
 
 
+def _finish_along(along: Along) -> Any:
+    def build(module: Value, element: str) -> Value:
+        return build_finish(module, element, along)
+
+    return kernel_intrinsic(build)
+
+
 pack_rows = kernel_intrinsic(build_pack_rows)
 pack_pixels = kernel_intrinsic(build_pack_pixels)
 pack_mapped = kernel_intrinsic(build_pack_mapped)
@@ -241,4 +250,6 @@ fill_pixels = kernel_intrinsic(build_fill_pixels)
 unpack_rows = kernel_intrinsic(build_unpack_rows)
 unpack_pixels = kernel_intrinsic(build_unpack_pixels)
 transpose_block = kernel_intrinsic(build_transpose_block)
+finish_rows = _finish_along("rows")
+finish_columns = _finish_along("columns")
 direct_sum = kernel_intrinsic(build_direct_sum)

@@ -1,0 +1,117 @@
+"""Winograd convolution: small tiles with fewer multiplications, rounded a few times more than plain summation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastconv._typing import Array
+from fastconv.backends.base import Algorithm, Work, workspace_limit
+from fastconv.backends.winograd.bound import tile_bound
+from fastconv.backends.winograd.complex_plan import ComplexWinogradPlan, real_problem, real_weights, to_planes
+from fastconv.backends.winograd.layout import BLOCK_TILES, Layout
+from fastconv.backends.winograd.plan import WinogradPlan
+from fastconv.backends.winograd.variants import VARIANTS, Variant
+from fastconv.kernels.points import Bilinear, Matrix
+from fastconv.machine import Machine
+from fastconv.plans import Plan
+from fastconv.problem import ConvProblem
+
+#: Share of the FMA peak that the products reach on panels from cache.
+PRODUCT_EFFICIENCY = 0.9
+#: Flops at the FMA peak that pass in the time of one vector instruction of a transform, per lane: the transforms issue
+#: about one instruction a cycle, loads and stores included, where the peak is two multiply-adds.
+FLOPS_PER_INSTRUCTION = 4.0
+#: Share of U that is waited for when a block reads it again from L3, behind the arithmetic.
+REREAD_SHARE = 0.15
+
+
+def _terms(matrix: Matrix) -> int:
+    """Return the instructions of a transform by `matrix`, about half its terms because signs are paired."""
+    return sum(1 for row in matrix for v in row if v) // 2 + len(matrix)
+
+
+def _transform_instructions(along_h: Bilinear, along_w: Bilinear) -> tuple[float, float]:
+    """Return vector instructions per tile of the data and of the output transform, with loads, stores and packing."""
+    columns = along_w.m  # the columns of B^T x are shared by neighbouring tiles
+    data = columns * (_terms(along_h.bt) + along_h.span + 3 * along_h.alpha) + along_h.alpha * (
+        _terms(along_w.bt) + along_w.span + 2 * along_w.alpha
+    )
+    output = along_h.alpha * (_terms(along_w.at) + 2 * along_w.alpha + along_w.m) + along_w.m * (
+        _terms(along_h.at) + along_h.alpha + 6 * along_h.m
+    )
+    return float(data), float(output)
+
+
+class Winograd(Algorithm):
+    """y = A^T [ sum over c of (G w G^T) o (B^T x B) ] A on tiles of m x m outputs, alpha^2 products for each."""
+
+    rounding = "tilewise"
+    dtypes = ("float32", "float64", "complex64", "complex128")
+
+    def __init__(self, variant: Variant) -> None:
+        self.variant = variant
+        self.name = variant.name  # type: ignore[misc]
+        self.accuracy = variant.accuracy  # type: ignore[misc]
+        (m_h, m_w), (r_h, r_w) = variant.m, variant.r
+        stride = "" if variant.stride == 1 else f", stride {variant.stride}"
+        self.summary = f"Winograd F({m_h}x{m_w}, {r_h}x{r_w}){stride}: {self._saving():.2f} times fewer multiplications"  # type: ignore[misc]
+
+    def _saving(self) -> float:
+        (m_h, m_w), (r_h, r_w) = self.variant.m, self.variant.r
+        return m_h * m_w * r_h * r_w / self.variant.xis
+
+    def why_not(self, problem: ConvProblem) -> str | None:
+        """Return the reason for other kernels, strides and dtypes, else None."""
+        p, v = problem, self.variant
+        if (p.kh, p.kw) != v.r or (p.sh, p.sw) != (v.stride, v.stride):
+            return f"it needs a {v.r[0]}x{v.r[1]} kernel and stride {v.stride}, got {p.kh}x{p.kw} and {(p.sh, p.sw)}"
+        if v.stride > 1 and (p.dh, p.dw) != (1, 1):
+            return f"it needs dilation 1, got ({p.dh}, {p.dw})"
+        if p.is_complex and p.padding_value != 0:
+            return f"it needs a padding value of 0 for complex dtypes, got {p.padding_value}"
+        return self.dtype_reason(problem)
+
+    def work(self, problem: ConvProblem, machine: Machine) -> Work:
+        """Return products and transforms in flops, overhanging tiles and empty lanes included, and the traffic of x, y, U."""
+        p = real_problem(problem) if problem.is_complex else problem
+        layout = Layout(p, self.variant, 1, workspace_limit(p, None))
+        data, output = _transform_instructions(layout.along_h, layout.along_w)
+        lanes = machine.target.lanes(p.itemsize)
+        tiles, outputs = layout.tiles, layout.panels * layout.tile.columns
+        rows = max(layout.block_tiles, 4)
+        waste = (-(-rows // 2) * 2) / max(layout.block_tiles, 1) if layout.block_tiles < layout.tile.rows else 1.0
+        products = 2.0 * p.g * self.variant.xis * tiles * layout.channels * outputs
+        transforms = FLOPS_PER_INSTRUCTION * p.g * tiles * (data * layout.ldv + output * -(-layout.outputs // lanes) * lanes)
+        u_nbytes = float(p.g * self.variant.xis * layout.channels * outputs * p.itemsize)
+        blocks = max(1.0, tiles / max(1, layout.block_tiles))
+        copies = 2.0 * (problem.x_nbytes + problem.out_nbytes) if problem.is_complex else 0.0
+        return Work(
+            flops=products * waste / PRODUCT_EFFICIENCY + transforms,
+            nbytes=p.x_nbytes + p.out_nbytes + u_nbytes * (1 + REREAD_SHARE * (blocks - 1)) + copies,
+            setup_flops=FLOPS_PER_INSTRUCTION * p.g * layout.channels * outputs * 4 * self.variant.xis,
+            setup_nbytes=p.w_nbytes + 3 * u_nbytes,
+            parallelism=max(1, p.g * layout.tiles * outputs // (16 * BLOCK_TILES)),
+        )
+
+    def error_bound(self, problem: ConvProblem, x: Array, w: Array) -> Array:
+        """Return the bound of `fastconv.backends.winograd.bound`; of a complex problem, that of both parts together."""
+        p = problem
+        if not p.mb:
+            return np.zeros(p.out_shape)
+        if not p.is_complex:
+            return tile_bound(self.variant, p, x, w)
+        real = real_problem(p)
+        parts = tile_bound(self.variant, real, to_planes(x, p.g, real.dtype), real_weights(p, w))
+        grouped = parts.reshape(p.mb, p.g, 2, p.oc // p.g, p.oh, p.ow)
+        bound: Array = np.hypot(grouped[:, :, 0], grouped[:, :, 1]).reshape(p.out_shape)
+        return bound
+
+    def make_plan(
+        self, problem: ConvProblem, w: Array, bias: Array | None = None, *, threads: int = 1, max_workspace: int | None = None
+    ) -> Plan:
+        """Transform the weights into U and choose blocks that fit the workspace."""
+        kind = ComplexWinogradPlan if problem.is_complex else WinogradPlan
+        return kind(self.variant, problem, w, bias, threads, workspace_limit(problem, max_workspace))
+
+
+ALGORITHMS: tuple[Algorithm, ...] = tuple(Winograd(variant) for variant in VARIANTS)
