@@ -133,6 +133,8 @@ class Config:
     ndimage_precision: str
     sources: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
     _own: tuple[tuple[str, Any], ...] = field(default=(), compare=False, repr=False)
+    #: Each call looks a plan up by its settings, so the hash is taken once.
+    _hash: int = field(init=False, compare=False, repr=False)
 
     def __enter__(self) -> Config:
         _contexts.set((*_contexts.get(), self._own))
@@ -141,8 +143,12 @@ class Config:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         _contexts.set(_contexts.get()[:-1])
 
+    def __post_init__(self) -> None:
+        values = (self.backend, self.threads, self.accuracy, self.max_workspace, self.effort, self.wisdom, self.ndimage_precision)
+        object.__setattr__(self, "_hash", hash(values))
+
     def __hash__(self) -> int:
-        return hash((self.backend, self.threads, self.accuracy, self.max_workspace, self.effort, self.wisdom, self.ndimage_precision))
+        return self._hash
 
 
 _Layer = tuple[tuple[str, Any], ...]
