@@ -37,7 +37,7 @@ from fastconv.kernels.dense_functions import (
     STORE_TURNED,
     TURN,
 )
-from fastconv.kernels.function_pointers import call_function
+from fastconv.kernels.function_pointers import call_function, set_word, word
 from fastconv.kernels.simd import keepalive
 from fastconv.kernels.threads import parallel_for
 
@@ -45,53 +45,54 @@ from fastconv.kernels.threads import parallel_for
 (
     SIZE, GROUPS, IC, OC, OH, OW, TAPS, IH, IW, SH, SW, PW_LO, K, KC, FLAT, BLOCKS, BLOCK, SPLITS, IS_PIXELS, IN_PLACE,
     LANES, NR, MR, PITCH, ROW_POSITIONS, WIDTH, PLANE, ROW_SLOTS, COLUMN_SLOTS, STRIP_AT, PANELS_AT, TILE_AT, SUMS_AT, WHERE_AT,
-    SCRATCH, ACTIVATION, OC_PADDED, TILES, FIELDS,
-) = range(39)  # fmt: skip
+    SCRATCH, ACTIVATION, OC_PADDED, TILES, PADDED_ROWS, FIELDS,
+) = range(40)  # fmt: skip
 # Fields of the array `v`: address of the first element and strides in elements, of each array.
+#: Words of scratch for the places of a panel's vectors or lanes.
+WHERE_WORDS = 64
 (X, XN, XC, XH, XW, Y, YN, YC, YH, YW, R, RN, RC, RH, RW, VIEW_FIELDS) = range(16)
 
 
 @jit
 def _fill_strip(f, g, v, rows, columns, slots, src, channels, strip, row0, height, column0, width, padding):  # type: ignore[no-untyped-def]
     """Fill the strip of `channels` channels from `src` (address of the first) for ``height x width`` output pixels."""
-    size = g[SIZE]
-    plane = g[PLANE]
-    step = v[XW]
-    for rs in range(g[ROW_SLOTS]):
-        for position in range(height + slots[rs, 1]):
-            padded_row = (row0 + position) * g[SH] + slots[rs, 0]
-            ih = rows[padded_row] if padded_row < rows.size else -1
-            row = src + ih * v[XH] * size
-            for cs in range(g[COLUMN_SLOTS]):
-                phase, extra = slots[g[ROW_SLOTS] + cs, 0], slots[g[ROW_SLOTS] + cs, 1]
-                at = strip + ((rs * g[ROW_POSITIONS] + position) * g[PITCH] + cs * g[WIDTH]) * size
+    size = word(g, SIZE)
+    plane = word(g, PLANE)
+    step = word(v, XW)
+    for rs in range(word(g, ROW_SLOTS)):
+        for position in range(height + word(slots, 2 * rs + 1)):
+            padded_row = (row0 + position) * word(g, SH) + word(slots, 2 * rs + 0)
+            ih = word(rows, padded_row) if padded_row < word(g, PADDED_ROWS) else -1
+            row = src + ih * word(v, XH) * size
+            for cs in range(word(g, COLUMN_SLOTS)):
+                phase, extra = word(slots, 2 * (word(g, ROW_SLOTS) + cs) + 0), word(slots, 2 * (word(g, ROW_SLOTS) + cs) + 1)
+                at = strip + ((rs * word(g, ROW_POSITIONS) + position) * word(g, PITCH) + cs * word(g, WIDTH)) * size
                 n = width + extra
                 if ih < 0:
-                    call_function(f[FILL], at, plane, n, channels, padding)
+                    call_function(word(f, FILL), at, plane, n, channels, padding)
                     continue
                 # Columns j of the strip read column (column0 + j)*sw + phase - pw_lo of the source.
-                first = column0 * g[SW] + phase
-                begin = min(n, max(0, (g[PW_LO] - first + g[SW] - 1) // g[SW]))
-                end = min(n, max(begin, (g[PW_LO] + g[IW] - first + g[SW] - 1) // g[SW]))
-                index = columns.ctypes.data + first * 8
+                first = column0 * word(g, SW) + phase
+                begin = min(n, max(0, (word(g, PW_LO) - first + word(g, SW) - 1) // word(g, SW)))
+                end = min(n, max(begin, (word(g, PW_LO) + word(g, IW) - first + word(g, SW) - 1) // word(g, SW)))
+                index = columns + first * 8
                 if begin > 0:
-                    call_function(f[BORDER], at, plane, row, v[XC], step, index, g[SW], begin, channels, padding)
+                    call_function(word(f, BORDER), at, plane, row, word(v, XC), step, index, word(g, SW), begin, channels, padding)
                 if end > begin:
-                    inner = row + (first + begin * g[SW] - g[PW_LO]) * step * size
+                    inner = row + (first + begin * word(g, SW) - word(g, PW_LO)) * step * size
                     to = at + begin * size
-                    stride = g[SW] * step
+                    stride = word(g, SW) * step
                     if stride == 1:
-                        call_function(f[COPY_1], to, plane, inner, v[XC], end - begin, channels)
-                    elif v[XC] == 1 and channels > 1:
-                        call_function(f[TURN], to, plane, inner, stride, end - begin, channels)
+                        call_function(word(f, COPY_1), to, plane, inner, word(v, XC), end - begin, channels)
+                    elif word(v, XC) == 1 and channels > 1:
+                        call_function(word(f, TURN), to, plane, inner, stride, end - begin, channels)
                     elif stride == 2:
-                        call_function(f[COPY_2], to, plane, inner, v[XC], end - begin, channels)
+                        call_function(word(f, COPY_2), to, plane, inner, word(v, XC), end - begin, channels)
                     else:
-                        call_function(f[COPY_ANY], to, plane, inner, v[XC], end - begin, channels, stride)
+                        call_function(word(f, COPY_ANY), to, plane, inner, word(v, XC), end - begin, channels, stride)
                 if n > end:
-                    index += end * g[SW] * 8
-                    call_function(f[BORDER], at + end * size, plane, row, v[XC], step, index, g[SW], n - end, channels, padding)
-    keepalive(columns)
+                    index += end * word(g, SW) * 8
+                    call_function(word(f, BORDER), at + end * size, plane, row, word(v, XC), step, index, word(g, SW), n - end, channels, padding)
 
 
 @jit
@@ -101,8 +102,8 @@ def _pack_panel(f, dst, step, lanes, vectors, needed, src, offsets, count, where
     column = pixel - row * width
     if column + needed <= width:
         for q in range(vectors):
-            where[3 * q] = row * pitch + column + (q * lanes if q * lanes < needed else 0)
-        call_function(f[PACK_ONE], dst, step, src, offsets, count, where.ctypes.data)
+            set_word(where, 3 * q, row * pitch + column + (q * lanes if q * lanes < needed else 0))
+        call_function(word(f, PACK_ONE), dst, step, src, offsets, count, where)
         return
     splits_once = True
     for q in range(vectors):
@@ -110,19 +111,19 @@ def _pack_panel(f, dst, step, lanes, vectors, needed, src, offsets, count, where
         r = (pixel + lane) // width
         c = pixel + lane - r * width
         first_lanes = width - c
-        where[3 * q] = r * pitch + c
-        where[3 * q + 1] = (r + 1) * pitch - first_lanes
-        where[3 * q + 2] = first_lanes
+        set_word(where, 3 * q, r * pitch + c)
+        set_word(where, 3 * q + 1, (r + 1) * pitch - first_lanes)
+        set_word(where, 3 * q + 2, first_lanes)
         if min(lanes, needed - lane) > first_lanes + width:
             splits_once = False
         if first_lanes >= min(lanes, needed - lane):
-            where[3 * q + 1] = where[3 * q]
+            set_word(where, 3 * q + 1, word(where, 3 * q))
     if splits_once:
-        call_function(f[PACK_TWO], dst, step, src, offsets, count, where.ctypes.data)
+        call_function(word(f, PACK_TWO), dst, step, src, offsets, count, where)
         return
     for i in range(needed):
-        where[i] = (pixel + i) // width * pitch + (pixel + i) % width
-    call_function(f[GATHER], dst, step, src, offsets, count, where.ctypes.data, needed)
+        set_word(where, i, (pixel + i) // width * pitch + (pixel + i) % width)
+    call_function(word(f, GATHER), dst, step, src, offsets, count, where, needed)
 
 
 @jit
@@ -130,77 +131,75 @@ def _pack_in_place(f, dst, step, lanes, vectors, needed, left, src, offsets, cou
     """Pack `needed` pixels from the source itself, of which only `left` elements from `pixel` on may be read."""
     if left >= vectors * lanes:
         for q in range(vectors):
-            where[3 * q] = pixel + q * lanes
-        call_function(f[PACK_ONE], dst, step, src, offsets, count, where.ctypes.data)
+            set_word(where, 3 * q, pixel + q * lanes)
+        call_function(word(f, PACK_ONE), dst, step, src, offsets, count, where)
         return
     for q in range(vectors):
         valid = max(0, min(lanes, needed - q * lanes))
-        where[3 * q] = pixel + q * lanes if valid > 0 else pixel
-        where[3 * q + 1] = valid
-    call_function(f[PACK_MASKED], dst, step, src, offsets, count, where.ctypes.data)
+        set_word(where, 3 * q, pixel + q * lanes if valid > 0 else pixel)
+        set_word(where, 3 * q + 1, valid)
+    call_function(word(f, PACK_MASKED), dst, step, src, offsets, count, where)
 
 
 @jit
 def _task(i, tid, f, g, v, offsets, tiles, rows, columns, slots, weights, bias, limits, scratch, where_all):  # type: ignore[no-untyped-def]
     """Compute one task: a range of output channels for a block of pixels of one group and image."""
-    size = g[SIZE]
-    i, split = i // g[SPLITS], i % g[SPLITS]
-    i, block = i // g[BLOCKS], i % g[BLOCKS]
-    segments = 1 if g[FLAT] else g[OH]
+    size = word(g, SIZE)
+    i, split = i // word(g, SPLITS), i % word(g, SPLITS)
+    i, block = i // word(g, BLOCKS), i % word(g, BLOCKS)
+    segments = 1 if word(g, FLAT) else word(g, OH)
     i, segment = i // segments, i % segments
-    n, group = i // g[GROUPS], i % g[GROUPS]
-    p0 = block * g[BLOCK]
-    pixels_in_segment = g[OH] * g[OW] if g[FLAT] else g[OW]
-    pixels = min(g[BLOCK], pixels_in_segment - p0)
-    where = where_all[tid]
-    base = scratch + tid * g[SCRATCH] * size
-    strip = base + g[STRIP_AT] * size
-    panels = base + g[PANELS_AT] * size
-    x = v[X] + (n * v[XN] + group * g[IC] * v[XC]) * size
-    y = v[Y] + (n * v[YN] + group * g[OC] * v[YC] + p0 * v[YW]) * size
-    residual = v[R]
+    n, group = i // word(g, GROUPS), i % word(g, GROUPS)
+    p0 = block * word(g, BLOCK)
+    pixels_in_segment = word(g, OH) * word(g, OW) if word(g, FLAT) else word(g, OW)
+    pixels = min(word(g, BLOCK), pixels_in_segment - p0)
+    where = where_all + tid * WHERE_WORDS * 8
+    base = scratch + tid * word(g, SCRATCH) * size
+    strip = base + word(g, STRIP_AT) * size
+    panels = base + word(g, PANELS_AT) * size
+    x = word(v, X) + (n * word(v, XN) + group * word(g, IC) * word(v, XC)) * size
+    y = word(v, Y) + (n * word(v, YN) + group * word(g, OC) * word(v, YC) + p0 * word(v, YW)) * size
+    residual = word(v, R)
     if residual != 0:
-        residual += (n * v[RN] + group * g[OC] * v[RC] + p0 * v[RW]) * size
-    if g[FLAT]:
-        row0 = p0 // g[OW]
-        height = (p0 + pixels - 1) // g[OW] - row0 + 1
+        residual += (n * word(v, RN) + group * word(g, OC) * word(v, RC) + p0 * word(v, RW)) * size
+    if word(g, FLAT):
+        row0 = p0 // word(g, OW)
+        height = (p0 + pixels - 1) // word(g, OW) - row0 + 1
         column0 = 0
-        width = g[OW]
-        pixel0 = p0 - row0 * g[OW]
+        width = word(g, OW)
+        pixel0 = p0 - row0 * word(g, OW)
         x_first = p0
     else:
         row0, height, column0, width, pixel0 = segment, 1, p0, pixels, 0
-        x_first = segment * v[XH] + p0
-        y += segment * v[YH] * size
+        x_first = segment * word(v, XH) + p0
+        y += segment * word(v, YH) * size
         if residual != 0:
-            residual += segment * v[RH] * size
-    is_last_block = 1 if block == g[BLOCKS] - 1 else 0
-    for k0 in range(0, g[K], g[KC]):
-        count = min(g[KC], g[K] - k0)
-        table = offsets.ctypes.data + k0 * 8
-        if g[IN_PLACE]:
+            residual += segment * word(v, RH) * size
+    is_last_block = 1 if block == word(g, BLOCKS) - 1 else 0
+    for k0 in range(0, word(g, K), word(g, KC)):
+        count = min(word(g, KC), word(g, K) - k0)
+        table = offsets + k0 * 8
+        if word(g, IN_PLACE):
             source = x + x_first * size
         else:
-            c0 = k0 // g[TAPS]
-            c1 = (k0 + count - 1) // g[TAPS] + 1
+            c0 = k0 // word(g, TAPS)
+            c1 = (k0 + count - 1) // word(g, TAPS) + 1
             _fill_strip(
-                f, g, v, rows, columns, slots, x + c0 * v[XC] * size, c1 - c0, strip, row0, height, column0, width,
-                limits.ctypes.data + 2 * size,
+                f, g, v, rows, columns, slots, x + c0 * word(v, XC) * size, c1 - c0, strip, row0, height, column0, width,
+                limits + 2 * size,
             )  # fmt: skip
-            source = strip - c0 * g[PLANE] * size
-        last = 1 if k0 + count == g[K] else 0
-        if g[IS_PIXELS]:
+            source = strip - c0 * word(g, PLANE) * size
+        last = 1 if k0 + count == word(g, K) else 0
+        if word(g, IS_PIXELS):
             _multiply_pixels(
                 f, g, v, tiles, weights, bias, limits, group, split, k0, count, last, pixels, pixels_in_segment - p0,
-                source, table, panels, base + g[TILE_AT] * size, where, pixel0, width, y, residual,
+                source, table, panels, base + word(g, TILE_AT) * size, where, pixel0, width, y, residual,
             )  # fmt: skip
         else:
             _multiply_channels(
                 f, g, v, tiles, weights, bias, limits, group, split, k0, count, last, pixels, pixels_in_segment - p0,
                 source, table, panels, base, where, pixel0, width, y, residual, is_last_block,
             )  # fmt: skip
-    keepalive(offsets)
-    keepalive(limits)
 
 
 @jit
@@ -209,32 +208,32 @@ def _multiply_pixels(  # type: ignore[no-untyped-def]
     where, pixel0, width, y, residual,
 ):  # fmt: skip
     """Pack the panels of a block of k and multiply: pixels in vectors."""
-    size, nr, lanes = g[SIZE], g[NR], g[LANES]
+    size, nr, lanes = word(g, SIZE), word(g, NR), word(g, LANES)
     vectors = nr // lanes
     for p in range(0, pixels, nr):
         needed = min(nr, pixels - p)
         dst = panels + p * count * size
-        if g[IN_PLACE]:
+        if word(g, IN_PLACE):
             _pack_in_place(f, dst, nr, lanes, vectors, needed, left - p, source, table, count, where, p)
         else:
             _pack_panel(
-                f, dst, nr, lanes, vectors, needed, source, table, count, where, pixel0 + p, width, g[PITCH]
+                f, dst, nr, lanes, vectors, needed, source, table, count, where, pixel0 + p, width, word(g, PITCH)
             )
     accumulate = 1 if k0 > 0 else 0
-    code, limit = g[ACTIVATION], limits.ctypes.data
-    first, end = g[TILES] * split // g[SPLITS], g[TILES] * (split + 1) // g[SPLITS]
+    code, limit = word(g, ACTIVATION), limits
+    first, end = word(g, TILES) * split // word(g, SPLITS), word(g, TILES) * (split + 1) // word(g, SPLITS)
     for t in range(first, end):
-        m = tiles[t]
-        height = tiles[t + 1] - m
-        a = weights.ctypes.data + (group * g[OC] * g[K] + k0 * g[OC] + m * count) * size
-        row = y + m * v[YC] * size
-        added = residual + m * v[RC] * size if residual != 0 else 0
-        offset = bias.ctypes.data + (group * g[OC] + m) * size
+        m = word(tiles, t)
+        height = word(tiles, t + 1) - m
+        a = weights + (group * word(g, OC) * word(g, K) + k0 * word(g, OC) + m * count) * size
+        row = y + m * word(v, YC) * size
+        added = residual + m * word(v, RC) * size if residual != 0 else 0
+        offset = bias + (group * word(g, OC) + m) * size
         whole = pixels // nr
         if whole > 0:
             call_function(
-                f[GEMM], height, vectors, a, 0, panels, row, v[YC], count, accumulate,
-                last, offset, added, v[RC], code, limit, whole, 0, nr * count, nr, nr,
+                word(f, GEMM), height, vectors, a, 0, panels, row, word(v, YC), count, accumulate,
+                last, offset, added, word(v, RC), code, limit, whole, 0, nr * count, nr, nr,
             )  # fmt: skip
         p = whole * nr
         if p < pixels:
@@ -244,15 +243,12 @@ def _multiply_pixels(  # type: ignore[no-untyped-def]
                 used *= 2
             there = added + p * size if added != 0 else 0
             call_function(
-                f[GEMM], height, used, a, 0, panels + p * count * size, tile, nr, count, 0,
+                word(f, GEMM), height, used, a, 0, panels + p * count * size, tile, nr, count, 0,
                 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0,
             )  # fmt: skip
             call_function(
-                f[FINISH_ROWS], tile, nr, row + p * size, v[YC], height, valid, accumulate, last, offset, there, v[RC], code, limit
+                word(f, FINISH_ROWS), tile, nr, row + p * size, word(v, YC), height, valid, accumulate, last, offset, there, word(v, RC), code, limit
             )
-    keepalive(weights)
-    keepalive(bias)
-    keepalive(limits)
 
 
 @jit
@@ -261,76 +257,73 @@ def _multiply_channels(  # type: ignore[no-untyped-def]
     where, pixel0, width, y, residual, is_last_block,
 ):  # fmt: skip
     """Pack the tiles of pixels of a block of k and multiply: output channels in vectors."""
-    size, nr, lanes = g[SIZE], g[NR], g[LANES]
+    size, nr, lanes = word(g, SIZE), word(g, NR), word(g, LANES)
     vectors = nr // lanes
-    packed = -(-g[MR] // lanes)
+    packed = -(-word(g, MR) // lanes)
     # tiles = (tiles of a whole block, their starts and end, tiles of the last block, their starts and end)
-    at = tiles[0] + 2 if is_last_block else 0
-    tile_count = tiles[at]
+    at = word(tiles, 0) + 2 if is_last_block else 0
+    tile_count = word(tiles, at)
     at += 1
     for t in range(at, at + tile_count):
-        p = tiles[t]
-        height = tiles[t + 1] - p
+        p = word(tiles, t)
+        height = word(tiles, t + 1) - p
         dst = panels + p * count * size
-        if g[IN_PLACE]:
+        if word(g, IN_PLACE):
             _pack_in_place(f, dst, height, lanes, packed, height, left - p, source, table, count, where, p)
         else:
             _pack_panel(
-                f, dst, height, lanes, packed, height, source, table, count, where, pixel0 + p, width, g[PITCH]
+                f, dst, height, lanes, packed, height, source, table, count, where, pixel0 + p, width, word(g, PITCH)
             )
     accumulate = 1 if k0 > 0 else 0
-    code, limit = g[ACTIVATION], limits.ctypes.data
-    is_direct = v[YC] == 1
-    all_panels = g[OC_PADDED] // nr
-    first, end = all_panels * split // g[SPLITS], all_panels * (split + 1) // g[SPLITS]
-    tile = base + g[TILE_AT] * size
+    code, limit = word(g, ACTIVATION), limits
+    is_direct = word(v, YC) == 1
+    all_panels = word(g, OC_PADDED) // nr
+    first, end = all_panels * split // word(g, SPLITS), all_panels * (split + 1) // word(g, SPLITS)
+    tile = base + word(g, TILE_AT) * size
     step = nr * size // tile_count  # bytes of the next panel of weights to ask for at each step of k
     for j in range(first, end):
-        b = weights.ctypes.data + (group * g[OC_PADDED] * g[K] + k0 * g[OC_PADDED] + j * nr * count) * size
-        sums = base + (g[SUMS_AT] + (j - first) * g[BLOCK] * nr) * size
-        valid = min(nr, g[OC] - j * nr)
-        offset = bias.ctypes.data + (group * g[OC_PADDED] + j * nr) * size
+        b = weights + (group * word(g, OC_PADDED) * word(g, K) + k0 * word(g, OC_PADDED) + j * nr * count) * size
+        sums = base + (word(g, SUMS_AT) + (j - first) * word(g, BLOCK) * nr) * size
+        valid = min(nr, word(g, OC) - j * nr)
+        offset = bias + (group * word(g, OC_PADDED) + j * nr) * size
         t = at
         while t < at + tile_count:
-            p = tiles[t]
-            height = tiles[t + 1] - p
+            p = word(tiles, t)
+            height = word(tiles, t + 1) - p
             repeats = 1
-            while t + repeats < at + tile_count and tiles[t + repeats + 1] - tiles[t + repeats] == height:
+            while t + repeats < at + tile_count and word(tiles, t + repeats + 1) - word(tiles, t + repeats) == height:
                 repeats += 1
             a = panels + p * count * size
             following = b + nr * count * size + (t - at) * step * count
             if not is_direct:
                 call_function(
-                    f[GEMM], height, vectors, a, 0, b, sums + p * nr * size, nr, count, accumulate, following, step,
+                    word(f, GEMM), height, vectors, a, 0, b, sums + p * nr * size, nr, count, accumulate, following, step,
                     0, 0, 0, 0, 0, 0, repeats, height * count, 0, height * nr, 0,
                 )  # fmt: skip
                 t += repeats
                 continue
-            there = y + (p * v[YW] + j * nr) * size
-            added = residual + (p * v[RW] + j * nr) * size if residual != 0 else 0
+            there = y + (p * word(v, YW) + j * nr) * size
+            added = residual + (p * word(v, RW) + j * nr) * size if residual != 0 else 0
             if valid == nr:
                 call_function(
-                    f[GEMM], height, vectors, a, 0, b, there, v[YW], count, accumulate, following, step,
-                    last, offset, added, v[RW], code, limit, repeats, height * count, 0, height * v[YW], height * v[RW],
+                    word(f, GEMM), height, vectors, a, 0, b, there, word(v, YW), count, accumulate, following, step,
+                    last, offset, added, word(v, RW), code, limit, repeats, height * count, 0, height * word(v, YW), height * word(v, RW),
                 )  # fmt: skip
                 t += repeats
             else:
                 call_function(
-                    f[GEMM], height, vectors, a, 0, b, tile, nr, count, 0, following, step,
+                    word(f, GEMM), height, vectors, a, 0, b, tile, nr, count, 0, following, step,
                     0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0,
                 )  # fmt: skip
                 call_function(
-                    f[FINISH_COLUMNS], tile, nr, there, v[YW], height, valid, accumulate, last, offset, added, v[RW], code, limit
+                    word(f, FINISH_COLUMNS), tile, nr, there, word(v, YW), height, valid, accumulate, last, offset, added, word(v, RW), code, limit
                 )
                 t += 1
         if last and not is_direct:
-            added = residual + j * nr * v[RC] * size if residual != 0 else 0
+            added = residual + j * nr * word(v, RC) * size if residual != 0 else 0
             call_function(
-                f[STORE_TURNED], sums, y + j * nr * v[YC] * size, v[YC], pixels, valid, offset, added, v[RC], code, limit, tile
+                word(f, STORE_TURNED), sums, y + j * nr * word(v, YC) * size, word(v, YC), pixels, valid, offset, added, word(v, RC), code, limit, tile
             )
-    keepalive(weights)
-    keepalive(bias)
-    keepalive(limits)
 
 
 @jit
@@ -349,8 +342,8 @@ def dense(ctl, nthreads, ntasks, f, g, v, offsets, tiles, rows, columns, slots, 
         The fields and tables of `fastconv.kernels.dense_layout.DenseLayout`.
     v : ndarray of int64
         Addresses and strides of source, result and residual (address 0: none), see the fields above.
-    weights, bias, limits : ndarrays
-        Packed weights; bias of all output channels, padded like the weights; (low, high, padding value).
+    weights, bias, limits : int
+        Addresses of the packed weights; bias of all output channels, padded like the weights; (low, high, padding value).
 
     Notes
     -----
@@ -364,11 +357,22 @@ def dense(ctl, nthreads, ntasks, f, g, v, offsets, tiles, rows, columns, slots, 
     """
     scratch = np.empty(nthreads * g[SCRATCH] * g[SIZE] + 64, np.uint8)
     start = (scratch.ctypes.data + 63) // 64 * 64
-    where = np.empty((nthreads, max(3 * 16, g[NR], g[MR])), np.int64)
-    parallel_for(
-        ctl, nthreads, ntasks, _task, (f, g, v, offsets, tiles, rows, columns, slots, weights, bias, limits, start, where)
-    )
+    where = np.empty(nthreads * WHERE_WORDS, np.int64)
+    tables = (
+        f.ctypes.data, g.ctypes.data, v.ctypes.data, offsets.ctypes.data, tiles.ctypes.data, rows.ctypes.data,
+        columns.ctypes.data, slots.ctypes.data, weights, bias, limits, start, where.ctypes.data,
+    )  # fmt: skip
+    parallel_for(ctl, nthreads, ntasks, _task, tables)
     keepalive(scratch)
+    keepalive(where)
+    keepalive(f)
+    keepalive(g)
+    keepalive(v)
+    keepalive(offsets)
+    keepalive(tiles)
+    keepalive(rows)
+    keepalive(columns)
+    keepalive(slots)
 
 
 @jit

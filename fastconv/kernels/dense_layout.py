@@ -197,6 +197,7 @@ def make_layout(
     pieces = g.n * g.groups * segments * blocks
     splits = _splits(pieces, units, g.oc, threads)
 
+    padded_rows = (g.oh - 1) * g.sh + (g.kh - 1) * g.dh + 1
     row_slots, row_shifts = _slots(g.kh, g.dh, g.sh)
     column_slots, column_shifts = _slots(g.kw, g.dw, g.sw)
     height = min(g.oh, (block + g.ow - 2) // g.ow + 1) if is_flat else 1
@@ -228,6 +229,7 @@ def make_layout(
         dense.MR: tile.rows, dense.PITCH: pitch, dense.ROW_POSITIONS: positions, dense.WIDTH: width, dense.PLANE: plane,
         dense.ROW_SLOTS: len(row_slots), dense.COLUMN_SLOTS: len(column_slots), dense.SCRATCH: at,
         dense.ACTIVATION: activation, dense.OC_PADDED: oc_padded, dense.TILES: units,
+        dense.PADDED_ROWS: padded_rows,
     }  # fmt: skip
     for field, number in numbers.items():
         fields[field] = number

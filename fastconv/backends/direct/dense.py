@@ -165,7 +165,7 @@ class DensePlan(Plan):
         )
         dense.dense(
             pool.handle(self._threads), self._threads, layout.tasks, self._functions, layout.fields, v, offsets, layout.tiles,
-            self._rows, self._columns, layout.slots, self._weights, self._bias, self._limits,
+            self._rows, self._columns, layout.slots, address(self._weights), address(self._bias), address(self._limits),
         )  # fmt: skip
 
     def _can_store(self, strides: tuple[int, ...]) -> bool:
