@@ -4,11 +4,17 @@ The machine code is generated for the CPU it finds, by Numba and LLVM. Interchan
 same function and are chosen automatically, by argument or by configuration.
 """
 
+import importlib
+from typing import Any
+
 from fastconv._version import __version__
 from fastconv.api import Conv2d, autotune, conv1d, conv2d, explain, plan
 from fastconv.backends import backends
 from fastconv.errors import ConfigError, DTypeError, ShapeError, UnsupportedProblem, WisdomError
+from fastconv.patch import patch_scipy, unpatch_scipy
 from fastconv.settings import config, get_config, set_config
+from fastconv.transposed import conv_transpose1d, conv_transpose2d
+from fastconv.volumes import conv3d
 
 __all__ = [
     "ConfigError",
@@ -23,8 +29,26 @@ __all__ = [
     "config",
     "conv1d",
     "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
     "explain",
     "get_config",
+    "grad",
+    "ndimage",
+    "patch_scipy",
     "plan",
     "set_config",
+    "signal",
+    "unpatch_scipy",
 ]
+
+#: Submodules that are imported when they are first used.
+_ADAPTERS = ("grad", "ndimage", "signal")
+
+
+def __getattr__(name: str) -> Any:
+    """Import a submodule at its first use as an attribute."""
+    if name in _ADAPTERS:
+        return importlib.import_module(f"fastconv.{name}")
+    raise AttributeError(f"module 'fastconv' has no attribute {name!r}")

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastconv._typing import Array
 from fastconv.kernels.borders import source_index
-from fastconv.originals import originals
+from fastconv.originals import original
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,7 +40,7 @@ def or_scipys(native: Callable[P, R]) -> Callable[P, R]:
         try:
             return native(*args, **kwargs)
         except PassOn:
-            result: R = originals("ndimage")[native.__name__](*args, **kwargs)
+            result: R = original("ndimage", native.__name__)(*args, **kwargs)
             return result
 
     return function

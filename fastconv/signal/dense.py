@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastconv._typing import Array
-from fastconv.originals import is_loaded, originals
+from fastconv.originals import is_loaded, original
 from fastconv.planes import correlate_line, correlate_plane, predicted
 from fastconv.signal.operands import common_dtype, needs_swap, plain_array, window
 
@@ -55,7 +55,7 @@ def correlate(in1: Any, in2: Any, mode: str = "full", method: str = "auto") -> A
         result = _native(in1, reverse.conj() if kernel.dtype.kind == "c" else reverse, mode, method, correlation=True)
         if result is not None:
             return result
-    return originals("signal")["correlate"](in1, in2, mode, method)
+    return original("signal", "correlate")(in1, in2, mode, method)
 
 
 def convolve(in1: Any, in2: Any, mode: str = "full", method: str = "auto") -> Any:
@@ -83,7 +83,7 @@ def convolve(in1: Any, in2: Any, mode: str = "full", method: str = "auto") -> An
     array([1. , 2.5, 4. ])
     """
     result = _native(in1, in2, mode, method)
-    return originals("signal")["convolve"](in1, in2, mode, method) if result is None else result
+    return original("signal", "convolve")(in1, in2, mode, method) if result is None else result
 
 
 def fftconvolve(in1: Any, in2: Any, mode: str = "full", axes: Any = None) -> Any:
@@ -116,7 +116,7 @@ def fftconvolve(in1: Any, in2: Any, mode: str = "full", axes: Any = None) -> Any
     array([1., 3., 5., 3.])
     """
     result = _frequency(in1, in2, mode, axes)
-    return originals("signal")["fftconvolve"](in1, in2, mode, axes) if result is None else result
+    return original("signal", "fftconvolve")(in1, in2, mode, axes) if result is None else result
 
 
 def oaconvolve(in1: Any, in2: Any, mode: str = "full", axes: Any = None) -> Any:
@@ -145,7 +145,7 @@ def oaconvolve(in1: Any, in2: Any, mode: str = "full", axes: Any = None) -> Any:
     array([2., 2., 2., 2.])
     """
     result = _frequency(in1, in2, mode, axes)
-    return originals("signal")["oaconvolve"](in1, in2, mode, axes) if result is None else result
+    return original("signal", "oaconvolve")(in1, in2, mode, axes) if result is None else result
 
 
 def choose_conv_method(in1: Any, in2: Any, mode: str = "full", measure: bool = False) -> Any:  # noqa: FBT001, FBT002  SciPy's signature
@@ -179,7 +179,7 @@ def choose_conv_method(in1: Any, in2: Any, mode: str = "full", measure: bool = F
     operands = None if volume is None or kernel is None else _operands(volume, kernel, mode)
     if measure or operands is None or volume is None or kernel is None:
         # SciPy measures the convolve of its own module; with patched names that is this one.
-        return originals("signal")["choose_conv_method"](in1, in2, mode, measure)
+        return original("signal", "choose_conv_method")(in1, in2, mode, measure)
     for array in (volume, kernel):
         if array.dtype.kind not in "iu":
             continue

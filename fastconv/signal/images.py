@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastconv._typing import Array
-from fastconv.originals import is_loaded, originals
+from fastconv.originals import is_loaded, original
 from fastconv.planes import correlate_plane
 from fastconv.signal.operands import common_dtype, needs_swap, plain_array
 
@@ -60,7 +60,7 @@ def correlate2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", 
            [37., 43.]])
     """
     result = _native(in1, in2, mode, boundary, fillvalue, convolution=False)
-    return originals("signal")["correlate2d"](in1, in2, mode, boundary, fillvalue) if result is None else result
+    return original("signal", "correlate2d")(in1, in2, mode, boundary, fillvalue) if result is None else result
 
 
 def convolve2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", fillvalue: Any = 0) -> Array:
@@ -88,7 +88,7 @@ def convolve2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", f
            [3, 7, 4]])
     """
     result = _native(in1, in2, mode, boundary, fillvalue, convolution=True)
-    return originals("signal")["convolve2d"](in1, in2, mode, boundary, fillvalue) if result is None else result
+    return original("signal", "convolve2d")(in1, in2, mode, boundary, fillvalue) if result is None else result
 
 
 def _native(in1: Any, in2: Any, mode: Any, boundary: Any, fillvalue: Any, *, convolution: bool) -> Array | None:
