@@ -1,6 +1,6 @@
 """Print this machine's measured peaks: multiply-adds per second, and bytes per second from each level of memory.
 
-    python bench/peaks.py
+python bench/peaks.py
 """
 
 from __future__ import annotations

@@ -23,13 +23,13 @@ fastconv.conv2d(case.x, case.w, None, (p.sh, p.sw), ((p.ph_lo, p.ph_hi), (p.pw_l
 
 @pytest.mark.parametrize("is_warm", [False, True], ids=["empty", "filled"])
 @pytest.mark.parametrize("name", LAYERS)
-def test_first_call(benchmark: Any, tmp_path: Path, name: str, is_warm: bool) -> None:
+def test_first_call(benchmark: Any, tmp_path: Path, name: str, *, is_warm: bool) -> None:
     folders = iter(range(100))
 
     def fresh_process() -> None:
         folder = tmp_path / ("kernels" if is_warm else f"kernels{next(folders)}")
         environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder), "FASTCONV_WISDOM": "off"}
-        subprocess.run([sys.executable, "-c", FIRST_CALL, name], check=True, env=environment)
+        subprocess.run([sys.executable, "-c", FIRST_CALL, name], check=True, env=environment)  # noqa: S603  this interpreter
 
     benchmark.group = f"first call: {'filled' if is_warm else 'empty'} folder of kernels"
     benchmark.pedantic(fresh_process, rounds=3, warmup_rounds=int(is_warm))

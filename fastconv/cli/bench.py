@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import importlib
 import shlex
 import time
@@ -14,6 +14,7 @@ from pathlib import Path
 from fastconv.backends import named, suggestion
 from fastconv.cli import environment
 from fastconv.cli.cases import QUICK_LAYERS, Case, chosen_layers, filtered, layer_case, photograph_cases
+from fastconv.cli.compiling import compile_ahead, compile_jobs
 from fastconv.cli.console import CliError, digits, flops, say, table
 from fastconv.cli.measure import FULL, QUICK, Effort, measure_case, steps
 from fastconv.cli.peers import Peer, installed_peers
@@ -40,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", metavar="NAME", help="only this backend or variant, such as direct or winograd:f4x3")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of each call (default: the setting, normally all cores)")
     parser.add_argument("--peers", action="store_true", help="also time the other libraries that are installed (torch, onnxruntime ...)")
-    parser.add_argument("--report", type=Path, default=Path("report.html"), metavar="FILE", help="where the HTML report goes (default: report.html)")
+    parser.add_argument(
+        "--report", type=Path, default=Path("report.html"), metavar="FILE", help="where the HTML report goes (default: report.html)"
+    )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="where the figures and raw samples go (default: beside the report, as .json)"
     )
@@ -95,7 +98,7 @@ def _measured(
     dtypes = sorted({case.problem.dtype for case in cases})
     found = Run(
         command=shlex.join(["fastconv", *words]),
-        date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        date=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         is_quick=options.quick,
         threads=active.threads,
         machine=environment.machine(),
@@ -108,9 +111,15 @@ def _measured(
     found.versions.update({peer.name: peer.version for peer in peers})
     _heading(found, cases, effort)
     pictures: dict[str, Picture] = {}
-    with Progress(sum(steps(case, active, backend, peers) for case in cases)) as progress:
+    jobs = compile_jobs(cases, active, backend, effort)
+    with Progress(len(jobs) + sum(steps(case, active, backend, peers) for case in cases)) as progress:
+        uncompiled = compile_ahead(jobs, active.threads, effort.compiling_s, lambda word: progress.tick(f"compiling: {word}"))
         for case in cases:
-            result, y = measure_case(case, active, backend, peers, effort, lambda word, case=case: progress.tick(f"{case.name}: {word}"))
+
+            def tick(word: str, name: str = case.name) -> None:
+                progress.tick(f"{name}: {word}")
+
+            result, y = measure_case(case, active, backend, peers, effort, tick, uncompiled)
             dtype = case.problem.dtype
             found.peak_gflops[dtype] = max(found.peak_gflops[dtype], measured_peak(dtype, active.threads, seconds=PEAK_LOOK_S) / 1e9)
             found.cases.append(result)
@@ -138,14 +147,17 @@ def case_table(found: Run, case: CaseResult) -> str:
     rows = [_cells(found, case, row) for row in ranked if row.status == "measured"]
     rows.append(("scipy.signal", digits(case.scipy_s * 1e3), "", digits(case.flops / case.scipy_s / 1e9), "", "", "1", ""))
     lines = [f"{case.name}  ({case.shape}; {flops(case.flops)}, {case.dtype})", table(columns, rows, left=(0, 7))]
-    lines += [f"  {row.name}: {'skipped' if row.status == 'skipped' else 'FAILED'}: {row.remark}" for row in ranked if row.status != "measured"]
+    lines += [
+        f"  {row.name}: {'skipped' if row.status == 'skipped' else 'FAILED'}: {row.remark}" for row in ranked if row.status != "measured"
+    ]
     return "\n".join(lines) + "\n"
 
 
 def _cells(found: Run, case: CaseResult, row: Row) -> tuple[str, ...]:
     mark = "<- auto" if row.name == case.chosen else f"({row.remark})" if row.kind == "peer" else ""
     return (
-        row.name, digits(row.median_s * 1e3), digits(row.spread_s * 1e3, 2), digits(case.gflops(row)), f"{100 * found.peak_share(case, row):.0f}",
+        row.name, digits(row.median_s * 1e3), digits(row.spread_s * 1e3, 2), digits(case.gflops(row)),
+        f"{100 * found.peak_share(case, row):.0f}",
         "" if row.error is None else f"{row.error:.1e}", digits(case.speedup(row)), mark,
     )  # fmt: skip
 
@@ -153,7 +165,8 @@ def _cells(found: Run, case: CaseResult, row: Row) -> tuple[str, ...]:
 def _summary(found: Run, report: Path, json_path: Path) -> None:
     speedups = [case.speedup(case.choice) for case in found.cases if case.choice is not None]
     if speedups:
-        say(f"backend='auto' is {digits(geometric_mean(speedups))} times as fast as scipy.signal.correlate2d (geometric mean of {len(speedups)} cases).")
+        mean = f"{digits(geometric_mean(speedups))} times as fast as scipy.signal.correlate2d"
+        say(f"backend='auto' is {mean} (geometric mean of {len(speedups)} cases).")
     right = found.checks - len(found.wrong)
     say(f"{right} of {found.checks} results are right.")
     for case, row in found.wrong:

@@ -140,7 +140,8 @@ def bars(tracks: Sequence[Track], scale: Scale, *, unit: str, title: str) -> str
         parts.append(f'<text class="t-soft" x="100%" y="{y + 12}" text-anchor="end">{_escaped(track.right)}</text>')
         parts.append(f'<rect class="track" x="0" width="100%" y="{y + LINE_HEIGHT + 2}" height="{TRACK_HEIGHT}" rx="3"/>')
         parts.append(
-            f'<rect class="{mark.colour} full" x="0" width="{scale(mark.value):.2f}%" y="{y + LINE_HEIGHT + 2}" height="{TRACK_HEIGHT}" rx="3">'
+            f'<rect class="{mark.colour} full" x="0" width="{scale(mark.value):.2f}%" '
+            f'y="{y + LINE_HEIGHT + 2}" height="{TRACK_HEIGHT}" rx="3">'
             f"<title>{_escaped(mark.words)}</title></rect>"
         )
     return f'<svg height="{height + 20}" role="img" aria-label="{_escaped(title)}">{"".join(parts)}</svg>'
@@ -148,7 +149,9 @@ def bars(tracks: Sequence[Track], scale: Scale, *, unit: str, title: str) -> str
 
 def legend(entries: Sequence[tuple[Mark, str]]) -> str:
     """Return a list of marks and what they mean."""
-    items = "".join(f'<li><svg viewBox="-9 -9 18 18" aria-hidden="true">{symbol(mark, "0", 0)}</svg>{_escaped(words)}</li>' for mark, words in entries)
+    items = "".join(
+        f'<li><svg viewBox="-9 -9 18 18" aria-hidden="true">{symbol(mark, "0", 0)}</svg>{_escaped(words)}</li>' for mark, words in entries
+    )
     return f'<ul class="legend">{items}</ul>'
 
 
@@ -163,3 +166,61 @@ def share_scale(shares: Sequence[float]) -> Scale:
 def ratio(value: float) -> str:
     """Return a speed-up as "80x" or "1,230x", below ten with one decimal."""
     return f"{value:,.0f}x" if value >= 10 else f"{digits(value, 2)}x"
+
+
+_STANDALONE_STYLE = """
+svg { font: 13px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif;
+ --ink: #1b1f24; --soft: #5c6570; --grid: #e6e8e5; --card: #fff; --peak: #b4413c;
+ --pf: #0b6e99; --p0: #c77700; --p1: #8a4fd0; --p2: #0f8a5f; --p3: #b5467e; --p4: #7d8790; --p5: #6b7f00; }
+@media (prefers-color-scheme: dark) { svg { --ink: #e8eaec; --soft: #9aa4ae; --grid: #30363c; --card: #0d1117; --peak: #ff9a8f;
+ --pf: #5cc2ee; --p0: #f2b04b; --p1: #b992f5; --p2: #4fd1a0; --p3: #f08fbd; --p4: #9aa4ae; --p5: #c9d957; } }
+text { fill: var(--ink); } .t-soft { fill: var(--soft); } .t-peak { fill: var(--peak); }
+.grid { stroke: var(--grid); } .peak { stroke: var(--peak); stroke-width: 2; } .track { fill: var(--grid); }
+.pf { --c: var(--pf); } .ps { --c: var(--soft); }
+.p0 { --c: var(--p0); } .p1 { --c: var(--p1); } .p2 { --c: var(--p2); } .p3 { --c: var(--p3); }
+.p4 { --c: var(--p4); } .p5 { --c: var(--p5); }
+.full { fill: var(--c); stroke: var(--card); stroke-width: 1; } .ring { fill: none; stroke: var(--pf); stroke-width: 1.6; }
+"""
+
+
+def standalone_dot_plot(
+    rows: Sequence[tuple[str, Sequence[Mark]]], scale: Scale, entries: Sequence[tuple[Mark, str]], *, width: int, heading: str
+) -> str:
+    """Return a dot plot as an SVG file of its own, light or dark as the reader's screen is.
+
+    Parameters
+    ----------
+    rows : sequence of (words, marks)
+    scale : Scale
+        Of shares, 1 = the peak.
+    entries : sequence of (mark, words)
+        The legend.
+    width : int
+    heading : str
+    """
+    left, step, top = 330, 30, 74
+    across, bottom = width - left - 30, top + step * len(rows)
+
+    def place(value: float) -> float:
+        return left + scale(value) * across / 100
+
+    parts = [f'<text x="0" y="16" font-weight="600">{_escaped(heading)}</text>']
+    x = 8.0
+    for mark, words in entries:
+        parts += [symbol(mark, f"{x:.0f}", 38), f'<text class="t-soft" x="{x + 13:.0f}" y="42">{_escaped(words)}</text>']
+        x += 38 + 7.2 * len(words)
+    for tick in scale.ticks:
+        parts.append(f'<line class="grid" x1="{place(tick):.1f}" x2="{place(tick):.1f}" y1="{top - 8}" y2="{bottom - 4}"/>')
+        parts.append(f'<text class="t-soft" x="{place(tick):.1f}" y="{bottom + 14}" text-anchor="middle">{100 * tick:g} %</text>')
+    parts.append(f'<line class="peak" x1="{place(1):.1f}" x2="{place(1):.1f}" y1="{top - 8}" y2="{bottom - 4}"/>')
+    parts.append(f'<text class="t-peak" x="{place(1):.1f}" y="{top - 12}" text-anchor="middle">peak</text>')
+    for index, (words, marks) in enumerate(rows):
+        y = top + step * index + step / 2 - 4
+        parts.append(f'<text x="0" y="{y + 4:.0f}">{_escaped(words)}</text>')
+        parts.append(f'<rect class="track" x="{left}" width="{across}" y="{y - 1.5:.1f}" height="3" rx="1.5"/>')
+        parts += [symbol(mark, f"{place(mark.value):.1f}", y) for mark in marks]
+    height = bottom + 24
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
+        f'aria-label="{_escaped(heading)}">\n<style>{_STANDALONE_STYLE}</style>\n' + "\n".join(parts) + "\n</svg>\n"
+    )

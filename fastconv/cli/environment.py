@@ -34,10 +34,10 @@ def cpu_name() -> str:
 
 def llvm_cpu() -> str:
     """Return LLVM's name of the processor that Numba compiles for."""
-    from numba.core import config  # noqa: PLC0415  slow to import: only where it is used
-    from llvmlite import binding  # noqa: PLC0415
+    from llvmlite import binding  # noqa: PLC0415  slow to import: only where it is used
+    from numba.core import config  # noqa: PLC0415
 
-    return str(config.CPU_NAME or binding.get_host_cpu_name())
+    return str(getattr(config, "CPU_NAME", None) or binding.get_host_cpu_name())
 
 
 def versions(packages: tuple[str, ...] = _PACKAGES) -> dict[str, str]:
@@ -46,7 +46,7 @@ def versions(packages: tuple[str, ...] = _PACKAGES) -> dict[str, str]:
     for package in packages:
         try:
             found[package] = version(package)
-        except PackageNotFoundError:
+        except PackageNotFoundError:  # noqa: PERF203  four turns
             continue
     return found
 

@@ -56,7 +56,8 @@ def gaussian(size: int) -> Array:
     half = (size - 1) / 2
     line = np.exp(-0.5 * np.square((np.arange(size) - half) / max(half / SIGMAS_PER_HALF_WIDTH, 1e-9)))
     kernel: Array = np.outer(line, line)
-    return kernel / kernel.sum()
+    kernel /= kernel.sum()
+    return kernel
 
 
 _SOBEL = np.outer([1, 2, 1], [-1, 0, 1])
@@ -65,8 +66,12 @@ _IMPULSE5 = np.pad([[1.0]], 2)
 
 _NAMED = (
     Filter("identity", "the picture itself", _weights([[0, 0, 0], [0, 1, 0], [0, 0, 0]])),
-    Filter("edges", "edges in all directions: each pixel against its eight neighbours", _weights([[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]])),
-    Filter("laplace", "the Laplacian: each pixel against its four neighbours", _weights([[0, -1, 0], [-1, 4, -1], [0, -1, 0]]), is_signed=True),
+    Filter(
+        "edges", "edges in all directions: each pixel against its eight neighbours", _weights([[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]])
+    ),
+    Filter(
+        "laplace", "the Laplacian: each pixel against its four neighbours", _weights([[0, -1, 0], [-1, 4, -1], [0, -1, 0]]), is_signed=True
+    ),
     Filter("sharpen", "the picture plus its edges", _weights([[0, -1, 0], [-1, 5, -1], [0, -1, 0]])),
     Filter("unsharp", "unsharp masking: twice the picture less its 5x5 blur", _weights(2 * _IMPULSE5 - gaussian(5))),
     Filter("blur", "the mean of 3x3 pixels", _weights(np.full((3, 3), 1 / 9))),

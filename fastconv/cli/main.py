@@ -1,4 +1,6 @@
-"""The commands: ``fastconv bench | filter | info | explain | tune | warmup``. Also ``python -m fastconv``."""
+"""The commands: ``fastconv bench | filter | info | explain | tune | warmup | run``. Also ``python -m fastconv``."""
+
+# ruff: noqa: ISC004  a description is several lines of one text
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 
 from fastconv import __version__
-from fastconv.cli import bench, explain, info, tune, warmup
+from fastconv.cli import bench, explain, info, run, tune, warmup
 from fastconv.cli import filter as filter_command
 from fastconv.cli.console import CliError, complain
 from fastconv.errors import FastconvError
@@ -53,17 +55,7 @@ _COMMANDS: dict[str, tuple[ModuleType, str, str]] = {
         "compile the kernels into the disk cache",
         "Compiles the kernels that common layers and images need, so that no later process waits for the compiler.",
     ),
-    "tune": (
-        tune,
-        "measure backends here and remember the fastest",
-        "Measures the backends that can compute each problem and keeps the winner as wisdom: the automatic choice of this\n"
-        "machine from then on.",
-    ),
-    "warmup": (
-        warmup,
-        "compile kernels now rather than at the first call",
-        "Compiles kernels into the folder of compiled kernels, so that no later process has to.",
-    ),
+    "run": (run, run.SUMMARY, run.DESCRIPTION),
 }
 _EXAMPLES = {
     "tune": (
@@ -90,8 +82,7 @@ _EXAMPLES = {
         "fastconv explain r50_3x3_64-64@56",
         "fastconv explain g1mb1ic64ih56iw56oc64kh3kw3sh1sw1ph1pw1dh1dw1:float32 --accuracy strict",
     ),
-    "tune": ("fastconv tune resnet50", "fastconv tune --machine", "fastconv tune --list"),
-    "warmup": ("fastconv warmup",),
+    "run": run.EXAMPLES,
 }
 
 
@@ -107,7 +98,11 @@ def parser() -> argparse.ArgumentParser:
     for name, (module, summary, description) in _COMMANDS.items():
         examples = "\n".join(f"  {line}" for line in _EXAMPLES[name])
         command = commands.add_parser(
-            name, help=summary, description=description, epilog=f"examples:\n{examples}", formatter_class=argparse.RawDescriptionHelpFormatter
+            name,
+            help=summary,
+            description=description,
+            epilog=f"examples:\n{examples}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(command)
         command.set_defaults(run=module.run)
@@ -121,9 +116,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser().parse_args(words)
     except SystemExit as done:  # argparse has said what is to be said
         return int(done.code or 0)
-    run: Callable[[argparse.Namespace, list[str]], int] = options.run
+    command: Callable[[argparse.Namespace, list[str]], int] = options.run
     try:
-        status = run(options, words)
+        status = command(options, words)
         sys.stdout.flush()
     except (CliError, FastconvError) as error:
         complain(f"fastconv {options.command}: {error}")

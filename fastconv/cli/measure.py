@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from fastconv._typing import Array
@@ -39,15 +39,18 @@ class Effort:
         Time that scipy.signal may take to check one case; more than that is checked in part.
     slowest_call_s : float
         A backend is skipped if the cost model predicts more than this for one call.
+    compiling_s : float
+        A backend is skipped if its kernels are not compiled after this time (all cores compile at once).
     """
 
     timing_s: float
     scipy_s: float
     slowest_call_s: float
+    compiling_s: float
 
 
-QUICK = Effort(timing_s=0.1, scipy_s=0.3, slowest_call_s=0.25)
-FULL = Effort(timing_s=0.6, scipy_s=3.0, slowest_call_s=2.0)
+QUICK = Effort(timing_s=0.1, scipy_s=0.3, slowest_call_s=0.25, compiling_s=40.0)
+FULL = Effort(timing_s=0.6, scipy_s=3.0, slowest_call_s=2.0, compiling_s=600.0)
 
 
 def shape_words(p: ConvProblem) -> str:
@@ -84,7 +87,13 @@ class Contender:
 
 
 def measure_case(
-    case: Case, config: Config, backend: str | None, peers: list[Peer], effort: Effort, tick: Callable[[str], None]
+    case: Case,
+    config: Config,
+    backend: str | None,
+    peers: list[Peer],
+    effort: Effort,
+    tick: Callable[[str], None],
+    uncompiled: Collection[str] = (),
 ) -> tuple[CaseResult, Array | None]:
     """Check and time every candidate on one case.
 
@@ -99,6 +108,8 @@ def measure_case(
     effort : Effort
     tick : callable
         Called with a word before each of ``steps(...)`` steps.
+    uncompiled : collection of str
+        Families whose kernels took too long to compile: they are skipped.
 
     Returns
     -------
@@ -124,6 +135,12 @@ def measure_case(
             row.status = "skipped"
             row.remark = f"a call would take {duration(predicted[algorithm])}, more than the limit of {duration(effort.slowest_call_s)}"
             continue
+        if algorithm.family in uncompiled:
+            row.status, row.remark = (
+                "skipped",
+                f"its kernels were not compiled within {effort.compiling_s:.0f} s; the next run finds more of them",
+            )
+            continue
         contender, y = _prepared(case, algorithm, row, config, found)
         if y is not None and (picture is None or algorithm is decision.algorithm):
             picture = y
@@ -138,6 +155,13 @@ def measure_case(
             contenders.append(contender)
     _take_turns(contenders, effort.timing_s, tick)
     return result, picture
+
+
+def within_limit(case: Case, config: Config, backend: str | None, effort: Effort) -> list[Algorithm]:
+    """Return the algorithms that are not too slow to wait for."""
+    decision = decide(case.problem, config, is_prepared=True)
+    predicted = {c.algorithm: c.predicted_s or 0.0 for c in decision.candidates}
+    return [a for a in wanted(decision, backend) if predicted[a] <= effort.slowest_call_s]
 
 
 def steps(case: Case, config: Config, backend: str | None, peers: list[Peer]) -> int:
@@ -189,7 +213,7 @@ def _take_turns(contenders: list[Contender], seconds: float, tick: Callable[[str
         tick(f"timing {turn + 1}/{ROUNDS}")
         for index, contender in enumerate(contenders):
             samples = contender.row.samples_s
-            if spent[index] > seconds and len(samples) >= LEAST_SAMPLES:
+            if spent[index] > seconds * (1 if len(samples) >= LEAST_SAMPLES else LEAST_SAMPLES):
                 continue
             started = time.perf_counter()
             first = _timed(contender.call, 1)

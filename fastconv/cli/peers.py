@@ -166,7 +166,7 @@ def _ducc(p: ConvProblem, x: Array, w: Array, threads: int) -> Call | None:
     fft: Any = importlib.import_module("ducc0").fft
     p, x = _zeros_outside(p, x)
     h, width = p.ih + p.ph_lo + p.ph_hi, p.iw + p.pw_lo + p.pw_hi
-    shape = (fft.good_size(h, True), fft.good_size(width, True))
+    shape = (fft.good_size(h, real=True), fft.good_size(width, real=True))
     flipped = np.zeros((p.oc, p.ic, *shape), p.dtype)
     flipped[:, :, : p.kh, : p.kw] = w[:, :, ::-1, ::-1]
     spectra = fft.r2c(flipped, axes=(2, 3), nthreads=threads)

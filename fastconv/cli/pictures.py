@@ -47,8 +47,8 @@ class Picture:
 
 def _pillow() -> ModuleType:
     try:
-        from PIL import Image, ImageOps  # noqa: F401, PLC0415  optional: only commands that touch pictures need it
-        import PIL  # noqa: PLC0415
+        import PIL  # noqa: PLC0415  optional: only commands that touch pictures need it
+        from PIL import Image, ImageOps  # noqa: F401, PLC0415
     except ImportError:
         raise CliError(f"pictures need Pillow, which is not installed. Install it with: {INSTALL}") from None
     return PIL
@@ -136,11 +136,11 @@ def write_whole(path: Path, content: bytes) -> None:
             file.write(content)
         mask = os.umask(0)
         os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o666 & ~mask)
+        Path(temporary).replace(path)
     except OSError as error:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
         raise CliError(f"{path}: cannot be written: {error.strerror or error}.") from None
 
 

@@ -49,7 +49,7 @@ class Progress:
             sys.stdout.flush()
             self._bar.refresh()
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Progress:  # noqa: PYI034  Self is newer than Python 3.10
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:

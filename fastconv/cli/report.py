@@ -14,6 +14,13 @@ from fastconv.cli.results import CaseResult, Row, Run, geometric_mean
 
 _DATA = Path(__file__).parent / "data"
 _COLOURS = 6
+_METHOD = """Weights are packed before the clock starts; each call takes a NumPy array and returns a new one. Times are
+medians over samples taken in rounds in which all candidates take turns; +- is half the interquartile range. GFLOP/s count the
+multiplications and additions of the definition for every algorithm, so FFT and Winograd, which do fewer, may stand above the
+peak. The error is the largest one, as a share of the largest result. A result passes if no output is further off than the
+bound of its algorithm. scipy.signal.correlate2d runs on one thread, plane by plane; where it would take too long, it is timed
+and compared on an evenly spread part of the outputs. A backend is skipped where the cost model predicts a call too long to
+wait for; the tables say so."""
 _COLUMNS = (
     ("case", True), ("backend", True), ("ms", False), ("+-", False), ("GFLOP/s", False), ("% of peak", False), ("error", False),
     ("of its bound", False), ("x scipy", False), ("", True),
@@ -58,7 +65,8 @@ def _header(run: Run) -> str:
     threads = "1 thread" if run.threads == 1 else f"{run.threads} threads"
     return (
         "<header><h1>How fast fastconv convolves here</h1>"
-        f"<p class=soft>fastconv {_text(run.versions['fastconv'])} on {_text(run.machine['cpu'])} ({_text(run.machine['target'])}), {threads}, "
+        f"<p class=soft>fastconv {_text(run.versions['fastconv'])} on {_text(run.machine['cpu'])} "
+        f"({_text(run.machine['target'])}), {threads}, "
         f"{_text(run.date[:10])}{', quick run' if run.is_quick else ''}</p></header>"
     )
 
@@ -74,7 +82,9 @@ def _cards(run: Run) -> str:
     speedups = [case.speedup(case.choice) for case in run.cases if case.choice]
     cards = []
     if speedups:
-        cards.append((f"{ratio(geometric_mean(speedups))}", "as fast as scipy.signal.correlate2d: the automatic choice, geometric mean of the cases"))
+        cards.append(
+            (f"{ratio(geometric_mean(speedups))}", "as fast as scipy.signal.correlate2d: the automatic choice, geometric mean of the cases")
+        )
     for dtype, peak in run.peak_gflops.items():
         cards.append((f"{digits(peak)}", f"GFLOP/s: this machine's measured multiply-add peak in {dtype}"))
     shares = [(run.peak_share(case, row), case) for case in run.cases for row in case.measured() if row.rounding == "elementwise"]
@@ -127,7 +137,9 @@ def _group(run: Run, title: str, cases: list[CaseResult]) -> str:
     shares = [run.peak_share(case, row) for case in cases for kind in ("backend", "peer") for row in case.measured(kind)]
     shares += [case.flops / case.scipy_s / 1e9 / run.peak_gflops[case.dtype] for case in cases]
     scale = share_scale(shares)
-    chart = dot_plot([_track(run, case, families) for case in cases], scale, peak=1.0, title=f"{title}: share of the peak per case and backend")
+    chart = dot_plot(
+        [_track(run, case, families) for case in cases], scale, peak=1.0, title=f"{title}: share of the peak per case and backend"
+    )
     peers = any(case.measured("peer") for case in cases)
     used = dict.fromkeys(row.name.partition(":")[0] for case in cases for row in case.measured())
     entries = [(Mark(1, families[name], ""), name) for name in used]
@@ -140,7 +152,8 @@ def _group(run: Run, title: str, cases: list[CaseResult]) -> str:
         f"<section><h2>{_text(title)}</h2><p class=note>Effective GFLOP/s as a share of the measured peak, logarithmic axis; "
         "further right is faster.</p>"
         f'<div class="panel">{legend(entries)}{chart}</div>'
-        f'<details><summary>All figures</summary><div class="panel"><div class="scroll">{_table(run, cases)}</div></div></details></section>'
+        '<details><summary>All figures</summary><div class="panel"><div class="scroll">'
+        f"{_table(run, cases)}</div></div></details></section>"
     )
 
 
@@ -151,24 +164,35 @@ def _track(run: Run, case: CaseResult, families: dict[str, str]) -> Track:
         words = f"{row.name}: {duration(row.median_s)}, {100 * run.peak_share(case, row):.0f} % of the peak"
         is_hollow = row.rounding != "elementwise"
         marks.append(
-            Mark(run.peak_share(case, row), families[row.name.partition(":")[0]], words, is_hollow=is_hollow, is_chosen=row.name == case.chosen)
+            Mark(
+                run.peak_share(case, row),
+                families[row.name.partition(":")[0]],
+                words,
+                is_hollow=is_hollow,
+                is_chosen=row.name == case.chosen,
+            )
         )
-    marks += [Mark(run.peak_share(case, row), "cp", f"{row.name} {row.remark}: {duration(row.median_s)}", shape="square") for row in case.measured("peer")]
-    row = case.choice
-    right = f"{row.name}  {duration(row.median_s)}" if row else ""
+    marks += [
+        Mark(run.peak_share(case, row), "cp", f"{row.name} {row.remark}: {duration(row.median_s)}", shape="square")
+        for row in case.measured("peer")
+    ]
+    chosen = case.choice
+    right = f"{chosen.name}  {duration(chosen.median_s)}" if chosen else ""
     return Track(case.name, right, tuple(marks))
 
 
 def _table(run: Run, cases: Iterable[CaseResult]) -> str:
-    head = "".join(f'<th scope="col"{" class=word" if is_word else ""}><button type="button">{name}</button></th>' for name, is_word in _COLUMNS)
+    head = "".join(
+        f'<th scope="col"{" class=word" if is_word else ""}><button type="button">{name}</button></th>' for name, is_word in _COLUMNS
+    )
     body = []
     for case in cases:
-        for row in sorted(case.rows, key=lambda row: row.median_s):
-            body.append(_line(run, case, row))
+        body += [_line(run, case, row) for row in sorted(case.rows, key=lambda row: row.median_s)]
         scipy = case.flops / case.scipy_s / 1e9
         share = scipy / run.peak_gflops[case.dtype]
         body.append(
-            f"<tr>{_cell(case.name, word=True)}{_cell('scipy.signal', word=True)}{_cell(digits(case.scipy_s * 1e3), case.scipy_s)}{_cell('')}"
+            f"<tr>{_cell(case.name, word=True)}{_cell('scipy.signal', word=True)}"
+            f"{_cell(digits(case.scipy_s * 1e3), case.scipy_s)}{_cell('')}"
             f"{_cell(digits(scipy), scipy)}{_cell(digits(100 * share, 2), share)}{_cell('')}{_cell('')}{_cell('1', 1)}"
             f"{_remark(_checked(case))}</tr>"
         )
@@ -190,7 +214,9 @@ def _line(run: Run, case: CaseResult, row: Row) -> str:
         cells += _cell("" if row.error is None else f"{row.error:.1e}", row.error) + _cell(_percent(row.bound_share), row.bound_share)
         cells += _cell(digits(case.speedup(row)), case.speedup(row))
     else:
-        cells += _cell("") * 4 + _cell("" if row.error is None else f"{row.error:.1e}", row.error) + _cell(_percent(row.bound_share)) + _cell("")
+        cells += (
+            _cell("") * 4 + _cell("" if row.error is None else f"{row.error:.1e}", row.error) + _cell(_percent(row.bound_share)) + _cell("")
+        )
     remark = row.remark if row.status == "measured" else f"{row.status}: {row.remark}"
     return f'<tr class="{kind}">{cells}{_remark(remark)}</tr>'
 
@@ -213,7 +239,9 @@ def _method(run: Run) -> str:
         "command": f"<code>{_text(run.command)}</code>",
         "commit": _text(run.commit or "not known"),
         "started": f"{_text(run.date)}; {digits(run.seconds, 2)} s in all",
-        "processor": f"{_text(run.machine['cpu'])} (LLVM: {_text(run.machine['llvm_cpu'])}), {_text(run.machine['cores'])} cores, {_text(run.machine['system'])}",
+        "processor": _text(
+            f"{run.machine['cpu']} (LLVM: {run.machine['llvm_cpu']}), {run.machine['cores']} cores, {run.machine['system']}"
+        ),
         "vectors": f"{_text(run.machine['target'])}: {run.machine['vector_nbytes']} bytes, {run.machine['vector_registers']} registers",
         "caches": ", ".join(f"{_text(level)} {_text(size)}" for level, size in run.machine["caches"].items()) or "not known",
         "peak of one core": ", ".join(f"{digits(value)} GFLOP/s {_text(dtype)}" for dtype, value in run.core_peak_gflops.items()),
@@ -221,12 +249,4 @@ def _method(run: Run) -> str:
         "versions": _text(", ".join(f"{name} {value}" for name, value in run.versions.items())),
     }
     listed = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts.items())
-    return (
-        "<section><h2>How this was measured</h2>"
-        "<p class=note>Weights are packed before the clock starts; each call takes a NumPy array and returns a new one. Times are medians over samples "
-        "taken in rounds in which all candidates take turns; +- is half the interquartile range. GFLOP/s count the multiplications and additions of the "
-        "definition for every algorithm, so FFT and Winograd, which do fewer, may stand above the peak. The error is the largest one, as a share of the "
-        "largest result. A result passes if no output is further off than the proved bound of its algorithm. scipy.signal.correlate2d runs on one thread, "
-        "plane by plane; where it would take too long, it is timed and compared on an evenly spread part of the outputs. A backend is skipped where the "
-        f"cost model predicts a call too long to wait for; the tables say so.</p><dl>{listed}</dl></section>"
-    )
+    return f"<section><h2>How this was measured</h2><p class=note>{_METHOD}</p><dl>{listed}</dl></section>"

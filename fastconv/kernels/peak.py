@@ -62,7 +62,7 @@ _fma_chains = kernel_intrinsic(build_fma_chains)
 
 
 @jit
-def _peak_tile(i: int, tid: int, like: Any, turns: int, dst: int) -> None:
+def _peak_tile(i: int, tid: int, like: Any, turns: int, dst: int) -> None:  # noqa: ARG001  the form of a tile
     _fma_chains(like, turns, dst + i * RESULT_NBYTES)
 
 

@@ -6,11 +6,13 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fastconv.backends import TABLE
+from fastconv.backends.base import Algorithm
 from fastconv.backends.naive import Naive
 from fastconv.cli import measure, oracle
 from fastconv.cli.bench import case_table
@@ -23,6 +25,7 @@ from fastconv.problem import ConvProblem
 pytest.importorskip("PIL.Image")
 pytestmark = pytest.mark.xdist_group("cli")
 
+Written = tuple[Path, Path, str]
 SMALL = "g1mb2ic3ih9iw11oc4kh3kw3sh1sw1ph1pw1dh1dw1:float32"
 
 
@@ -66,7 +69,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
     return folder / "r.html", folder / "figures.json", "\n".join(lines)
 
 
-def test_every_backend_that_can_is_in_the_table_checked_and_right(written):
+def test_every_backend_that_can_is_in_the_table_checked_and_right(written: Written) -> None:
     _, figures, lines = written
     run = Run.from_json(figures)
     layer = run.cases[-1]
@@ -79,7 +82,7 @@ def test_every_backend_that_can_is_in_the_table_checked_and_right(written):
     assert "results are right" in lines
 
 
-def test_the_json_carries_raw_samples_machine_and_figures(written):
+def test_the_json_carries_raw_samples_machine_and_figures(written: Written) -> None:
     content = json.loads(written[1].read_text())
     assert {"machine", "versions", "commit", "command", "date", "peak_gflops", "threads", "settings", "cases", "seconds"} <= content.keys()
     assert {"cpu", "cores", "target", "caches", "system"} <= content["machine"].keys()
@@ -96,7 +99,7 @@ def test_the_json_carries_raw_samples_machine_and_figures(written):
                 assert 0 <= row["bound_share"] <= 1
 
 
-def test_the_report_needs_no_other_file_and_is_well_formed(written):
+def test_the_report_needs_no_other_file_and_is_well_formed(written: Written) -> None:
     text = written[0].read_text()
     page = Page()
     page.feed(text)
@@ -108,24 +111,26 @@ def test_the_report_needs_no_other_file_and_is_well_formed(written):
     assert 'name="viewport"' in text
 
 
-def test_results_come_back_from_the_file(written):
+def test_results_come_back_from_the_file(written: Written) -> None:
     run = Run.from_json(written[1])
-    assert html_report(run, {}) in written[0].read_text() or len(html_report(run, {})) > 1000
+    assert run.command in html_report(run, {})
     assert json.loads(run.to_json()) == json.loads(written[1].read_text())
 
 
-def test_a_wrong_result_is_shown_and_makes_the_exit_status_1(tmp_path, monkeypatch, capsys):
+def test_a_wrong_result_is_shown_and_makes_the_exit_status_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     real = measure.make_plan
 
-    def off(algorithm, *args, **kwargs):
-        plan = real(algorithm, *args, **kwargs)
+    def off(algorithm: Algorithm, *args: Any, **settings: Any) -> Any:
+        plan = real(algorithm, *args, **settings)
         if not isinstance(algorithm, Naive):
             return plan
 
         class Wrong:
             description = ""
 
-            def __call__(self, x):
+            def __call__(self, x: Any) -> Any:
                 y = plan(x)
                 y[0, 0, 0, 0] *= 1 + 1e-3
                 return y
@@ -141,8 +146,10 @@ def test_a_wrong_result_is_shown_and_makes_the_exit_status_1(tmp_path, monkeypat
     assert [row.name for _, row in Run.from_json(tmp_path / "r.json").wrong] == ["naive"]
 
 
-def test_a_backend_that_breaks_is_a_failure_and_not_a_traceback(tmp_path, monkeypatch, capsys):
-    def broken(*args, **kwargs):
+def test_a_backend_that_breaks_is_a_failure_and_not_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(Naive, "make_plan", broken)
@@ -150,7 +157,7 @@ def test_a_backend_that_breaks_is_a_failure_and_not_a_traceback(tmp_path, monkey
     assert "ZeroDivisionError: a bug" in capsys.readouterr().out
 
 
-def test_a_file_of_layers_is_run_and_a_damaged_one_is_refused(tmp_path, capsys):
+def test_a_file_of_layers_is_run_and_a_damaged_one_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.json").write_text(json.dumps({"title": "Mine", "layers": [{"name": "one", "problem": SMALL}]}))
     words = ["bench", "--quick", "--backend", "naive", "--report", str(tmp_path / "r.html"), "--layers"]
     assert main([*words, str(tmp_path / "mine.json")]) == 0
@@ -161,7 +168,9 @@ def test_a_file_of_layers_is_run_and_a_damaged_one_is_refused(tmp_path, capsys):
         assert "mine.json: does not have the form" in capsys.readouterr().err
 
 
-def test_what_is_slow_is_skipped_by_the_stated_rule(tmp_path, monkeypatch, capsys):
+def test_what_is_slow_is_skipped_by_the_stated_rule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("fastconv.cli.bench.QUICK", measure.Effort(timing_s=0.01, scipy_s=0.1, slowest_call_s=0.0))
     assert main(["bench", "--quick", "--layers", SMALL, "--report", str(tmp_path / "r.html")]) == 0
     (case,) = Run.from_json(tmp_path / "r.json").cases
@@ -179,7 +188,7 @@ def test_what_is_slow_is_skipped_by_the_stated_rule(tmp_path, monkeypatch, capsy
     ],
 )
 @pytest.mark.parametrize("seconds", [1e-9, 2e-6, 1e-5, 1.0])
-def test_the_reference_is_the_definition_on_whatever_part_is_chosen(problem, seconds):
+def test_the_reference_is_the_definition_on_whatever_part_is_chosen(problem: str, seconds: float) -> None:
     case = layer_case("", Layer("", "", ConvProblem.parse(problem)))
     p = case.problem
     found = oracle.reference(p, case.x, case.w, seconds)
@@ -191,24 +200,29 @@ def test_the_reference_is_the_definition_on_whatever_part_is_chosen(problem, sec
         assert found.selection.share == 1
 
 
-def test_the_layers_of_the_benchmark_parse_and_bear_different_names():
+def test_the_layers_of_the_benchmark_parse_and_bear_different_names() -> None:
     names = [layer.name for _, layers in builtin_layers().values() for layer in layers]
     assert len(names) == len(set(names)) > 50
 
 
-def test_the_photograph_comes_with_the_package():
+def test_the_photograph_comes_with_the_package() -> None:
     (case,) = photograph_cases(None, ["identity"])
     assert case.x.shape[0] == 3
-    assert 0 <= case.x.min() < 0.1 < 0.9 < case.x.max() <= 1
+    assert 0 <= case.x.min() < 0.1
+    assert 0.9 < case.x.max() <= 1
 
 
-def test_the_table_is_sorted_by_time(written):
+def test_the_table_is_sorted_by_time(written: Written) -> None:
     run = Run.from_json(written[1])
     lines = case_table(run, run.cases[0]).splitlines()[2:]
-    times = [float(line.split()[1].replace(",", "")) for line in lines if line.startswith("  ") and not line.startswith("  scipy") and ":" not in line.split()[0][-1]]
+    times = [
+        float(line.split()[1].replace(",", ""))
+        for line in lines
+        if line.startswith("  ") and not line.startswith("  scipy") and ":" not in line.split()[0][-1]
+    ]
     assert times == sorted(times)
 
 
-def test_the_geometric_mean_of_ratios():
+def test_the_geometric_mean_of_ratios() -> None:
     assert geometric_mean([1, 4, 16]) == pytest.approx(4)
     assert geometric_mean([]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +20,7 @@ LAYER = "r50_3x3_64-64@56"
 PROBLEM = "g1mb1ic64ih56iw56oc64kh3kw3sh1sw1ph1pw1dh1dw1:float32"
 
 
-def test_info_names_each_setting_with_value_and_source(capsys, monkeypatch):
+def test_info_names_each_setting_with_value_and_source(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTCONV_ACCURACY", "strict")
     forget_sources()
     try:
@@ -37,7 +38,7 @@ def test_info_names_each_setting_with_value_and_source(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("word", [LAYER, PROBLEM])
-def test_explain_shows_each_backend_and_the_choice(capsys, word):
+def test_explain_shows_each_backend_and_the_choice(capsys: pytest.CaptureFixture[str], word: str) -> None:
     assert main(["explain", word]) == 0
     out = capsys.readouterr().out
     assert PROBLEM in out
@@ -45,13 +46,13 @@ def test_explain_shows_each_backend_and_the_choice(capsys, word):
     assert all(algorithm.name in out for algorithm in TABLE)
 
 
-def test_explain_lists_every_layer(capsys):
+def test_explain_lists_every_layer(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "--list"]) == 0
     out = capsys.readouterr().out
     assert all(layer.name in out and str(layer.problem) in out for _, layers in builtin_layers().values() for layer in layers)
 
 
-def test_version_and_help_end_well(capsys):
+def test_version_and_help_end_well(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert fastconv.__version__ in capsys.readouterr().out
     for words in (["--help"], ["bench", "--help"], ["filter", "--help"], ["info", "--help"], ["explain", "--help"]):
@@ -84,7 +85,9 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("words", "sentence"), MISTAKES, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
-def test_a_mistake_is_one_sentence_and_exit_status_2(capsys, tmp_path, monkeypatch, words, sentence):
+def test_a_mistake_is_one_sentence_and_exit_status_2(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], sentence: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(words) == 2
     captured = capsys.readouterr()
@@ -93,7 +96,7 @@ def test_a_mistake_is_one_sentence_and_exit_status_2(capsys, tmp_path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
-def test_a_wrong_setting_in_the_environment_is_named(capsys, monkeypatch):
+def test_a_wrong_setting_in_the_environment_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTCONV_THREADS", "many")
     forget_sources()
     try:
@@ -104,7 +107,7 @@ def test_a_wrong_setting_in_the_environment_is_named(capsys, monkeypatch):
     assert "environment variable FASTCONV_THREADS" in capsys.readouterr().err
 
 
-def test_a_reader_that_goes_away_is_no_error():
+def test_a_reader_that_goes_away_is_no_error() -> None:
     command = f"{sys.executable} -m fastconv explain --list | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == 0
