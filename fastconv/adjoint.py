@@ -66,7 +66,11 @@ def axis_phases(n: int, size: int, k: int, stride: int, dilation: int, lo: int) 
         nearest = (a + lo - first * dilation) // stride
         lowest, highest = nearest - (len(taps) - 1) * reach, nearest + count - 1
         crop = slice(min(max(0, lowest), n), max(min(n, highest + 1), 0))
-        phases.append(Phase(outputs, taps, reach, crop, (max(0, min(-lowest, highest - lowest + 1)), max(0, min(highest + 1 - n, highest - lowest + 1)))))
+        phases.append(
+            Phase(
+                outputs, taps, reach, crop, (max(0, min(-lowest, highest - lowest + 1)), max(0, min(highest + 1 - n, highest - lowest + 1)))
+            )
+        )
     return phases
 
 
@@ -242,7 +246,7 @@ def _products(p: ConvProblem, left: Array, operand: Callable[[int, int], Array],
     unrolled = np.empty((p.g, p.kh, p.kw, icg, length), dtype)
     for r, s in np.ndindex(p.kh, p.kw):
         unrolled[:, r, s] = operand(r, s)
-    product = np.matmul(left, unrolled.reshape(p.g, -1, length).swapaxes(1, 2))
+    product: Array = np.matmul(left, unrolled.reshape(p.g, -1, length).swapaxes(1, 2))
     return product.reshape(p.g, ocg, p.kh, p.kw, icg).transpose(0, 1, 4, 2, 3).reshape(p.oc, icg, p.kh, p.kw)
 
 

@@ -245,9 +245,7 @@ def _common(subject: str, *arrays: Array) -> np.dtype[Any]:
     return np.dtype(np.float32) if dtype == np.float16 else dtype
 
 
-def _input(
-    subject: str, spatial: int, input_shape: Any, w: Any, grad_output: Any, words: tuple[Any, ...], backend: str | None
-) -> Array:
+def _input(subject: str, spatial: int, input_shape: Any, w: Any, grad_output: Any, words: tuple[Any, ...], backend: str | None) -> Array:
     weights, g = as_array(subject, "w", w), as_array(subject, "grad_output", grad_output)
     dtype = _common(subject, weights, g)
     problem, is_batched = _problem(subject, spatial, _promise(input_shape, dtype), weights.astype(dtype, copy=False), g, words)

@@ -9,11 +9,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastconv.originals import NAMES, originals, passed_on
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass
@@ -74,7 +77,7 @@ class Patch:
         with self._lock:
             return list(self._records.values())
 
-    def __enter__(self) -> Patch:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
@@ -123,7 +126,7 @@ def _call_words(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
 def _word(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"{value.dtype}[{'x'.join(map(str, value.shape))}]"
-    if isinstance(value, list | tuple) and len(value) > 4:  # noqa: PLR2004  a long sequence stands for an array
+    if isinstance(value, list | tuple) and len(value) > 4:
         return f"{type(value).__name__} of {len(value)}"
     return repr(value)[:40]
 

@@ -63,7 +63,7 @@ def correlate_plane(
     elif kind in "iu":
         y = _integer_plane(x, w, pads, mode, value, config)
     else:
-        return _run(x[np.newaxis, np.newaxis], w[np.newaxis, np.newaxis], pads, mode, value, config, out)[0, 0]
+        return _real_plane(x, w, pads, mode, value, config, out)
     if out is None:
         return y
     out[...] = y
@@ -77,13 +77,16 @@ def _with_accuracy(config: Config, accuracy: str) -> Config:
     return replace(config, accuracy=accuracy)
 
 
+def _real_plane(x: Array, w: Array, pads: Pads, mode: str, value: complex, config: Config, out: Array | None = None) -> Array:
+    y: Array = _run(x[np.newaxis, np.newaxis], w[np.newaxis, np.newaxis], pads, mode, value, config, out)[0, 0]
+    return y
+
+
 def _run(x: Array, w: Array, pads: Pads, mode: str, value: complex, config: Config, out: Array | None = None) -> Array:
     """Convolve `x` (N, IC, H, W) with `w` (OC, IC, KH, KW) by the plan that the planner chooses."""
     problem = _problem(x.shape, w.shape, pads, x.dtype.name, mode, value)
-    if w.nbytes <= KEPT_KERNEL_NBYTES:
-        plan = _kept_plan(problem, config, w.tobytes())
-    else:
-        plan = _made_plan(problem, config, w)
+    is_small = w.nbytes <= KEPT_KERNEL_NBYTES
+    plan = _kept_plan(problem, config, w.tobytes()) if is_small else _made_plan(problem, config, w)
     if out is not None:
         out = out[np.newaxis, np.newaxis]
     return plan(x, out=out)
@@ -92,10 +95,11 @@ def _run(x: Array, w: Array, pads: Pads, mode: str, value: complex, config: Conf
 @functools.lru_cache(maxsize=1024)
 def _problem(x_shape: tuple[int, ...], w_shape: tuple[int, ...], pads: Pads, dtype: str, mode: str, value: complex) -> ConvProblem:
     (top, bottom), (left, right) = pads
+    mb, ic, ih, iw = x_shape
+    oc, _, kh, kw = w_shape
     return ConvProblem(
-        1, *x_shape, w_shape[0], w_shape[2], w_shape[3], ph_lo=top, ph_hi=bottom, pw_lo=left, pw_hi=right, dtype=dtype,
-        padding_mode=mode, padding_value=value,
-    )  # fmt: skip
+        1, mb, ic, ih, iw, oc, kh, kw, ph_lo=top, ph_hi=bottom, pw_lo=left, pw_hi=right, dtype=dtype, padding_mode=mode, padding_value=value
+    )
 
 
 @functools.lru_cache(maxsize=KEPT_PLANS)
@@ -116,7 +120,7 @@ def forget_plans() -> None:
 
 
 def _complex_plane(x: Array, w: Array, pads: Pads, mode: str, value: complex, config: Config) -> Array:
-    """(a + ib)(c + id) as real planes: two channels in, two out; one of each where a side has no imaginary part."""
+    """Correlate by real planes: (a + ib)(c + id) has two channels in and two out."""
     real = x.real.dtype
     if value:
         x = np.pad(x, pads, constant_values=x.dtype.type(value))
@@ -143,11 +147,10 @@ def _integer_plane(x: Array, w: Array, pads: Pads, mode: str, value: complex, co
     total = largest * int(np.abs(w.astype(np.float64)).sum() + 1)
     if total >= 2**53:
         problem_value = int(value.real)
-        return _run(x[np.newaxis, np.newaxis], w[np.newaxis, np.newaxis], pads, mode, problem_value, config)[0, 0]
+        return _real_plane(x, w, pads, mode, problem_value, config)
     exact = np.dtype(np.float32 if total < 2**24 else np.float64)
-    planes, weights = x.astype(exact)[np.newaxis, np.newaxis], w.astype(exact)[np.newaxis, np.newaxis]
     # Elementwise backends form partial sums of products only: all exact.
-    y = _run(planes, weights, pads, mode, float(value.real), _with_accuracy(config, "strict"))[0, 0]
+    y = _real_plane(x.astype(exact), w.astype(exact), pads, mode, float(value.real), _with_accuracy(config, "strict"))
     limits = np.iinfo(dtype)
     if limits.min <= -total and total <= limits.max:
         return y.astype(dtype)
@@ -182,8 +185,9 @@ def correlate_line(x: Array, w: Array, lo: int, hi: int, *, accuracy: str | None
     """
     n, k = x.size, w.size
     row = max(ROW, 4 * k)
-    if n < LONG_LINE or n < 2 * row or k < 2 or x.dtype.kind in "iu" and n < 4 * row:
-        return correlate_plane(x[np.newaxis], w[np.newaxis], ((0, 0), (lo, hi)), accuracy=accuracy)[0]
+    if n < LONG_LINE or n < 2 * row or k < 2 or (x.dtype.kind in "iu" and n < 4 * row):
+        single: Array = correlate_plane(x[np.newaxis], w[np.newaxis], ((0, 0), (lo, hi)), accuracy=accuracy)[0]
+        return single
     y = np.empty(n + lo + hi - k + 1, x.dtype)
     rows = (n - k + 1) // row
     step = x.strides[0]

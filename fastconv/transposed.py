@@ -148,11 +148,11 @@ def _transposed(
 ) -> Array:  # fmt: skip
     source, weights = as_array(subject, "x", x), as_array(subject, "w", w)
     added = None if bias is None else as_array(subject, "bias", bias)
-    words = "(N, C_in, H, W) or (C_in, H, W)" if spatial == 2 else "(N, C_in, L) or (C_in, L)"  # noqa: PLR2004
+    words = "(N, C_in, H, W) or (C_in, H, W)" if spatial == 2 else "(N, C_in, L) or (C_in, L)"
     if source.ndim not in {spatial + 1, spatial + 2}:
         raise ShapeError(f"{subject}: x must have the shape {words}; got {source.ndim} axes, x.shape = {source.shape}.")
     if weights.ndim != spatial + 2:
-        kernel = "(C_in, C_out/groups, K_h, K_w)" if spatial == 2 else "(C_in, C_out/groups, K)"  # noqa: PLR2004
+        kernel = "(C_in, C_out/groups, K_h, K_w)" if spatial == 2 else "(C_in, C_out/groups, K)"
         raise ShapeError(f"{subject}: w must have the shape {kernel}; got {weights.ndim} axes, w.shape = {weights.shape}.")
     (group_count,) = numbers(subject, "groups", groups, 1, 1)
     steps, reach = numbers(subject, "stride", stride, spatial, 1), numbers(subject, "dilation", dilation, spatial, 1)
@@ -194,7 +194,8 @@ def _transposed(
         batch, weights, view = batch[:, :, np.newaxis], weights[:, :, np.newaxis], view[:, :, np.newaxis]
         size, steps, reach, lo = [1, *size], (1, *steps), (1, *reach), (0, *lo)
     scattered(
-        batch.astype(dtype, copy=False), weights.astype(dtype, copy=False), None if added is None else added.astype(dtype), (size[0], size[1]),
+        batch.astype(dtype, copy=False), weights.astype(dtype, copy=False), None if added is None else added.astype(dtype), (size[0],
+        size[1]),
         (steps[0], steps[1]), (reach[0], reach[1]), (lo[0], lo[1]), group_count, backend, view,
     )  # fmt: skip
     if out is not None and target is not out:

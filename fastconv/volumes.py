@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -80,7 +80,9 @@ def conv3d(
     added = None if bias is None else as_array(subject, "bias", bias)
     rest = None if residual is None else as_array(subject, "residual", residual)
     if source.ndim not in {4, 5}:
-        raise ShapeError(f"{subject}: x must have the shape (N, C, D, H, W) or (C, D, H, W); got {source.ndim} axes, x.shape = {source.shape}.")
+        raise ShapeError(
+            f"{subject}: x must have the shape (N, C, D, H, W) or (C, D, H, W); got {source.ndim} axes, x.shape = {source.shape}."
+        )
     if weights.ndim != 5:
         raise ShapeError(
             f"{subject}: w must have the shape (C_out, C_in/groups, K_d, K_h, K_w); got {weights.ndim} axes, w.shape = {weights.shape}."
@@ -90,7 +92,9 @@ def conv3d(
     volume = source if source.ndim == 5 else source[np.newaxis]
     # Two requests check everything and turn words into numbers: one for height and width, one for depth.
     plane = requested((subject, 2, strides[1:], pads[1:], dilations[1:], groups, *words), volume[:, :, 0], weights[:, :, 0], added, None)
-    depth = requested((subject, 1, strides[:1], pads[:1], dilations[:1], groups, *words), volume[:, :, :, 0, 0], weights[..., 0, 0], added, None)
+    depth = requested(
+        (subject, 1, strides[:1], pads[:1], dilations[:1], groups, *words), volume[:, :, :, 0, 0], weights[..., 0, 0], added, None
+    )
     dtype = np.result_type(source, weights, *(a for a in (added, rest) if a is not None))
     p, q = plane.problem, depth.problem
     shape = (p.mb, p.oc, q.ow, p.oh, p.ow)
@@ -103,7 +107,9 @@ def conv3d(
     if flip_kernel:
         weights = weights[:, :, ::-1, ::-1, ::-1]
     engine = _Engine(plane, depth, weights.astype(dtype, copy=False), added, activation, backend)
-    engine.run(volume.astype(dtype, copy=False), None if rest is None else rest.reshape(shape).astype(dtype, copy=False), result.reshape(shape))
+    engine.run(
+        volume.astype(dtype, copy=False), None if rest is None else rest.reshape(shape).astype(dtype, copy=False), result.reshape(shape)
+    )
     if out is not None and result is not out:
         out[...] = result
         return out
@@ -159,13 +165,17 @@ class _Engine:
                 ocg, icg = q.oc // q.g, q.ic // q.g
                 for g in range(q.g):
                     outputs = slice(g * ocg, (g + 1) * ocg)
-                    self._taps_as_channels(x[n, g * icg : (g + 1) * icg], index, outputs, None if rest is None else rest[outputs], out[n, outputs])
+                    self._taps_as_channels(
+                        x[n, g * icg : (g + 1) * icg], index, outputs, None if rest is None else rest[outputs], out[n, outputs]
+                    )
 
-    def _conv(self, x: Array, w: Array, bias: Array | None, residual: Array | None, activation: Activation, groups: int, out: Array) -> None:
+    def _conv(
+        self, x: Array, w: Array, bias: Array | None, residual: Array | None, activation: Activation, groups: int, out: Array
+    ) -> None:
         p = self._p
-        pads = ((p.ph_lo, p.ph_hi), (p.pw_lo, p.pw_hi))
+        pads, mode = ((p.ph_lo, p.ph_hi), (p.pw_lo, p.pw_hi)), cast(PaddingMode, p.padding_mode)
         conv2d(
-            x, w, bias, (p.sh, p.sw), pads, (p.dh, p.dw), groups, padding_mode=p.padding_mode, padding_value=p.padding_value,
+            x, w, bias, (p.sh, p.sw), pads, (p.dh, p.dw), groups, padding_mode=mode, padding_value=p.padding_value,
             activation=activation, residual=residual, backend=self._backend, out=out,
         )  # fmt: skip
 
@@ -193,8 +203,8 @@ class _Engine:
                 stack = self._stack(x, depths)
                 stride_d = stack.strides[0]
                 windows = np.lib.stride_tricks.as_strided(
-                    stack, (len(block), kd * ic, *stack.shape[2:]), (apart * stride_d, stack.strides[1] if ic > 1 else stride_d, *stack.strides[2:]),
-                    writeable=False,
+                    stack, (len(block), kd * ic, *stack.shape[2:]),
+                    (apart * stride_d, stack.strides[1] if ic > 1 else stride_d, *stack.strides[2:]), writeable=False,
                 )  # fmt: skip
                 target = out[:, block[0] : block[-1] + 1 : step].swapaxes(0, 1)
                 rest = None if residual is None else residual[:, block[0] : block[-1] + 1 : step].swapaxes(0, 1)
@@ -223,5 +233,7 @@ class _Engine:
             planes[depths < 0] = q.padding_value
             is_last = tap == q.kw - 1
             partial = target if is_last else np.empty(target.shape, out.dtype)
-            self._conv(planes, self._w[:, :, tap], self._bias if is_last else None, total, self._activation if is_last else None, q.g, partial)
+            self._conv(
+                planes, self._w[:, :, tap], self._bias if is_last else None, total, self._activation if is_last else None, q.g, partial
+            )
             total = partial

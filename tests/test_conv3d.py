@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,17 +14,17 @@ NUMPY_MODES = {"zeros": "constant", "reflect": "reflect", "symmetric": "symmetri
 
 
 @pytest.fixture(autouse=True)
-def one_backend_for_every_geometry():
+def one_backend_for_every_geometry() -> Any:
     """Take the backend that compiles nothing anew for each kernel size; the automatic choice has tests of its own."""
     with fastconv.config(backend="direct:loops"):
         yield
 
 
-def integers(rng, shape, dtype="float64"):
+def integers(rng: Any, shape: Any, dtype: Any = "float64") -> Any:
     return rng.integers(-4, 5, shape).astype(dtype)
 
 
-def by_definition(x, w, stride, pads, dilation, groups, mode):
+def by_definition(x: Any, w: Any, stride: Any, pads: Any, dilation: Any, groups: Any, mode: Any) -> Any:
     padded = np.pad(x, ((0, 0), (0, 0), *pads), NUMPY_MODES[mode])
     n, oc = x.shape[0], w.shape[0]
     sizes = [(m - d * (k - 1) - 1) // s + 1 for m, d, k, s in zip(padded.shape[2:], dilation, w.shape[2:], stride, strict=True)]
@@ -37,7 +38,7 @@ def by_definition(x, w, stride, pads, dilation, groups, mode):
 
 @pytest.mark.parametrize(("stride", "dilation"), list(itertools.product((1, 2, (3, 1, 2)), (1, 2, (3, 2, 1)))))
 @pytest.mark.parametrize("groups", [1, 2, 6])
-def test_it_is_its_definition(stride, dilation, groups):
+def test_it_is_its_definition(stride: Any, dilation: Any, groups: Any) -> None:
     rng = np.random.default_rng(1)
     for channels, mode in ((1, "zeros"), (2, "zeros"), (2, "reflect"), (1, "circular"), (1, "replicate")):
         x = integers(rng, (2, channels * groups, 8, 7, 9))
@@ -50,7 +51,7 @@ def test_it_is_its_definition(stride, dilation, groups):
 
 
 @pytest.mark.parametrize("groups", [1, 6])
-def test_epilogue_words_and_small_workspaces(groups):
+def test_epilogue_words_and_small_workspaces(groups: Any) -> None:
     rng = np.random.default_rng(2)
     x, w, bias = integers(rng, (2, 6, 9, 8, 8)), integers(rng, (6, 6 // groups, 3, 3, 3)), integers(rng, 6)
     plain = by_definition(x, w, (1, 1, 1), ((1, 1),) * 3, (1, 1, 1), groups, "zeros")
@@ -69,7 +70,7 @@ def test_epilogue_words_and_small_workspaces(groups):
     np.testing.assert_array_equal(np.rint(fastconv.conv3d(x, w, padding=1, groups=groups, flip_kernel=True)), flipped)
 
 
-def test_constant_padding_full_and_layouts():
+def test_constant_padding_full_and_layouts() -> None:
     rng = np.random.default_rng(3)
     x, w = integers(rng, (1, 2, 5, 6, 7)), integers(rng, (3, 2, 2, 3, 3))
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1), (1, 1)), constant_values=2)
@@ -80,7 +81,7 @@ def test_constant_padding_full_and_layouts():
     np.testing.assert_array_equal(np.rint(fastconv.conv3d(x[:, :, ::-1], w[:, :, ::-1], padding="full"))[:, :, ::-1], full)
 
 
-def test_errors_name_the_numbers():
+def test_errors_name_the_numbers() -> None:
     x, w = np.ones((1, 2, 5, 5, 5)), np.ones((3, 2, 3, 3, 3))
     for arguments, text in (
         ((x[0, 0], w), "conv3d: x must have the shape (N, C, D, H, W) or (C, D, H, W); got 3 axes"),
@@ -94,15 +95,17 @@ def test_errors_name_the_numbers():
         assert text in str(caught.value)
 
 
-def test_torch_gives_the_same():
+def test_torch_gives_the_same() -> None:
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(4)
     x, w, bias = integers(rng, (2, 4, 8, 9, 10)), integers(rng, (6, 2, 3, 3, 2)), integers(rng, 6)
-    expected = torch.nn.functional.conv3d(torch.from_numpy(x), torch.from_numpy(w), torch.from_numpy(bias), (2, 1, 2), (1, 2, 0), (1, 2, 1), 2)
+    expected = torch.nn.functional.conv3d(
+        torch.from_numpy(x), torch.from_numpy(w), torch.from_numpy(bias), (2, 1, 2), (1, 2, 0), (1, 2, 1), 2
+    )
     np.testing.assert_array_equal(np.rint(fastconv.conv3d(x, w, bias, (2, 1, 2), (1, 2, 0), (1, 2, 1), 2)), expected.numpy())
 
 
-def test_the_automatic_choice_gives_the_same():
+def test_the_automatic_choice_gives_the_same() -> None:
     rng = np.random.default_rng(5)
     x, w = integers(rng, (1, 4, 6, 12, 12), "float32"), integers(rng, (8, 4, 3, 3, 3), "float32")
     expected = fastconv.conv3d(x, w, padding=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,24 +17,24 @@ PADDINGS = (0, 1, (2, 1), ((0, 2), (1, 0)), "valid", "same", "same_lower", "full
 
 
 @pytest.fixture(autouse=True)
-def one_backend_for_every_geometry():
+def one_backend_for_every_geometry() -> Any:
     """Take the backend that compiles nothing anew for each kernel size; the automatic choice has tests of its own."""
     with fastconv.config(backend="direct:loops"):
         yield
 
 
-def integers(rng, shape, dtype="float64"):
+def integers(rng: Any, shape: Any, dtype: Any = "float64") -> Any:
     return rng.integers(-4, 5, shape).astype(dtype)
 
 
-def cases():
+def cases() -> Any:
     for (stride, dilation), padding, groups in itertools.product(itertools.product(STRIDES, DILATIONS), PADDINGS, (1, 2)):
         yield stride, dilation, padding, groups
 
 
 @pytest.mark.parametrize(("stride", "dilation", "padding", "groups"), list(cases()))
 @pytest.mark.parametrize("mode", MODES)
-def test_adjoint_identities_hold_exactly(stride, dilation, padding, groups, mode):
+def test_adjoint_identities_hold_exactly(stride: Any, dilation: Any, padding: Any, groups: Any, mode: Any) -> None:
     """<conv(x, w), g> = <x, input gradient> = <w, weight gradient>, for integers without any rounding."""
     rng = np.random.default_rng(1)
     x, w = integers(rng, (2, 2 * groups, 8, 9)), integers(rng, (3 * groups, 2, 3, 2))
@@ -54,12 +55,12 @@ def test_adjoint_identities_hold_exactly(stride, dilation, padding, groups, mode
 
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "circular"])
-def test_central_differences_with_a_step_of_one_are_exact(mode):
+def test_central_differences_with_a_step_of_one_are_exact(mode: Any) -> Any:
     rng = np.random.default_rng(2)
     x, w = integers(rng, (1, 2, 5, 6)), integers(rng, (3, 2, 3, 3))
     words = ((2, 1), 1, (1, 2), 1)
 
-    def loss(x, w):
+    def loss(x: Any, w: Any) -> Any:
         return (fastconv.conv2d(x, w, None, *words, padding_mode=mode, backend="direct:loops") * g).sum()
 
     g = integers(rng, fastconv.conv2d(x, w, None, *words, padding_mode=mode).shape)
@@ -69,11 +70,11 @@ def test_central_differences_with_a_step_of_one_are_exact(mode):
         for index in np.ndindex(array.shape):
             step = np.zeros(array.shape)
             step[index] = 1
-            up, down = ((loss(x + step, w), loss(x - step, w)) if place == 0 else (loss(x, w + step), loss(x, w - step)))
+            up, down = (loss(x + step, w), loss(x - step, w)) if place == 0 else (loss(x, w + step), loss(x, w - step))
             assert gradient[index] == (up - down) / 2
 
 
-def test_one_dimension_bias_and_unbatched_arrays():
+def test_one_dimension_bias_and_unbatched_arrays() -> None:
     rng = np.random.default_rng(3)
     x, w = integers(rng, (2, 4, 15)), integers(rng, (6, 2, 4))
     words = (2, 3, 2, 2)
@@ -90,9 +91,12 @@ def test_one_dimension_bias_and_unbatched_arrays():
 
 @pytest.mark.parametrize(
     ("channels", "groups", "kernel", "stride", "dilation"),
-    [(20, 1, (3, 3), (1, 1), (1, 1)), (20, 1, (5, 3), (2, 2), (1, 1)), (3, 1, (3, 3), (2, 1), (2, 1)), (24, 24, (3, 3), (1, 1), (1, 1)), (40, 2, (2, 2), (1, 3), (3, 1))],
+    [(20, 1, (3, 3), (1, 1), (1, 1)), (20, 1, (5, 3), (2, 2), (1, 1)), (3, 1, (3, 3), (2, 1), (2, 1)), (24, 24, (3, 3), (1, 1), (1, 1)),
+    (40, 2, (2, 2), (1, 3), (3, 1))],
 )  # fmt: skip
-def test_weight_gradients_in_blocks_and_by_every_way_of_multiplying(channels, groups, kernel, stride, dilation, monkeypatch):
+def test_weight_gradients_in_blocks_and_by_every_way_of_multiplying(
+    channels: Any, groups: Any, kernel: Any, stride: Any, dilation: Any, monkeypatch: Any
+) -> None:
     rng = np.random.default_rng(4)
     x, w = integers(rng, (3, channels, 14, 13)), np.zeros((2 * groups, channels // groups, *kernel))
     words = (stride, 1, dilation, groups)
@@ -110,7 +114,7 @@ def test_weight_gradients_in_blocks_and_by_every_way_of_multiplying(channels, gr
         np.testing.assert_array_equal(grad.conv2d_weight(x, w.shape, g, *words), expected)
 
 
-def test_nan_reaches_only_the_weights_that_read_it():
+def test_nan_reaches_only_the_weights_that_read_it() -> None:
     x, g = np.ones((1, 20, 4, 4)), np.ones((1, 3, 4, 4))
     x[0, 5, 0, 0] = np.nan
     dw = grad.conv2d_weight(x, (3, 20, 3, 3), g, 1, 1)
@@ -120,7 +124,7 @@ def test_nan_reaches_only_the_weights_that_read_it():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int64", "float16"])
-def test_dtypes(dtype):
+def test_dtypes(dtype: Any) -> None:
     rng = np.random.default_rng(5)
     x, w = integers(rng, (2, 3, 6, 7), dtype), integers(rng, (4, 3, 3, 3), dtype)
     g = integers(rng, (2, 4, 4, 5), dtype)
@@ -129,8 +133,11 @@ def test_dtypes(dtype):
     assert (np.rint(dx) * x).sum(dtype=float) == (dw * w).sum(dtype=float)
 
 
-def test_errors_name_the_numbers():
-    with pytest.raises(fastconv.ShapeError, match=r"conv2d_input: grad_output must have the shape of the convolution's result, \(1, 4, 2, 2\); got \(1, 4, 3, 3\)"):
+def test_errors_name_the_numbers() -> None:
+    with pytest.raises(
+        fastconv.ShapeError,
+        match=r"conv2d_input: grad_output must have the shape of the convolution's result, \(1, 4, 2, 2\); got \(1, 4, 3, 3\)",
+    ):
         grad.conv2d_input((1, 2, 4, 4), np.ones((4, 2, 3, 3)), np.ones((1, 4, 3, 3)))
     with pytest.raises(fastconv.ShapeError, match="conv2d_weight: x has 2 channels but w expects 3"):
         grad.conv2d_weight(np.ones((1, 2, 4, 4)), (4, 3, 3, 3), np.ones((1, 4, 2, 2)))
@@ -139,18 +146,20 @@ def test_errors_name_the_numbers():
 
 
 @pytest.mark.parametrize(("stride", "dilation", "padding", "groups"), [case for case in cases() if isinstance(case[2], int)][::3])
-def test_torch_gives_the_same(stride, dilation, padding, groups):
+def test_torch_gives_the_same(stride: Any, dilation: Any, padding: Any, groups: Any) -> None:
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(6)
     x, w = integers(rng, (2, 2 * groups, 9, 9)), integers(rng, (4 * groups, 2, 3, 3))
     words = (stride, padding, dilation, groups)
     g = integers(rng, fastconv.conv2d(x, w, None, *words).shape)
     tx, tw, tg = map(torch.from_numpy, (x, w, g))
-    np.testing.assert_array_equal(np.rint(grad.conv2d_input(x.shape, w, g, *words)), torch.nn.grad.conv2d_input(tx.shape, tw, tg, *words).numpy())
+    np.testing.assert_array_equal(
+        np.rint(grad.conv2d_input(x.shape, w, g, *words)), torch.nn.grad.conv2d_input(tx.shape, tw, tg, *words).numpy()
+    )
     np.testing.assert_array_equal(grad.conv2d_weight(x, w.shape, g, *words), torch.nn.grad.conv2d_weight(tx, tw.shape, tg, *words).numpy())
 
 
-def test_the_automatic_choice_gives_the_same():
+def test_the_automatic_choice_gives_the_same() -> None:
     rng = np.random.default_rng(7)
     x, w = integers(rng, (2, 16, 12, 12), "float32"), integers(rng, (16, 16, 3, 3), "float32")
     g = integers(rng, x.shape, "float32")

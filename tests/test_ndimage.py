@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import platform
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ REAL = ("float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "uint
 SAME_BITS = platform.machine().lower() in {"x86_64", "amd64"}
 
 
-def array(rng, shape, dtype, spread=50.0):
+def array(rng: Any, shape: Any, dtype: Any, spread: Any = 50.0) -> Any:
     kind = np.dtype(dtype).kind
     values = rng.standard_normal(shape) * spread
     if kind == "c":
@@ -28,7 +29,7 @@ def array(rng, shape, dtype, spread=50.0):
     return np.abs(values).astype(dtype) if kind == "u" else values.astype(dtype)
 
 
-def check(mine, reference):
+def check(mine: Any, reference: Any) -> None:
     assert type(mine) is type(reference)
     assert mine.dtype == reference.dtype
     assert mine.shape == reference.shape
@@ -38,7 +39,7 @@ def check(mine, reference):
         np.testing.assert_allclose(mine, reference, rtol=1e-6 if mine.dtype.itemsize == 4 else 1e-12, atol=1e-9)
 
 
-def both(name, *args, **kwargs):
+def both(name: Any, *args: Any, **kwargs: Any) -> None:
     """Call both functions; either both give equal results, or both raise the same class."""
     try:
         reference = getattr(theirs, name)(*args, **kwargs)
@@ -51,7 +52,7 @@ def both(name, *args, **kwargs):
 
 @pytest.mark.parametrize("name", ["correlate", "convolve"])
 @pytest.mark.parametrize("dtype", REAL)
-def test_windows_agree_bit_for_bit(name, dtype):
+def test_windows_agree_bit_for_bit(name: Any, dtype: Any) -> None:
     rng = np.random.default_rng(1)
     for shape, window in (((9, 11), (3, 3)), ((7, 8), (4, 2)), ((4, 5), (9, 6)), ((13,), (5,)), ((13,), (4,)), ((1, 6), (1, 1))):
         x, w = array(rng, shape, dtype), rng.standard_normal(window)
@@ -63,14 +64,14 @@ def test_windows_agree_bit_for_bit(name, dtype):
 
 
 @pytest.mark.parametrize("name", ["correlate", "convolve"])
-def test_windows_larger_images_in_many_tasks(name):
+def test_windows_larger_images_in_many_tasks(name: Any) -> None:
     rng = np.random.default_rng(2)
     for dtype, shape, window in (("float64", (301, 1500), (5, 7)), ("uint8", (700, 333), (7, 7)), ("float32", (3000, 20), (9, 1))):
         both(name, array(rng, shape, dtype), rng.standard_normal(window))
 
 
 @pytest.mark.parametrize("name", ["correlate", "convolve"])
-def test_origins_and_axes_agree(name):
+def test_origins_and_axes_agree(name: Any) -> None:
     rng = np.random.default_rng(3)
     x = rng.standard_normal((8, 9))
     for window in ((3, 3), (4, 2), (1, 5)):
@@ -88,7 +89,7 @@ def test_origins_and_axes_agree(name):
 
 
 @pytest.mark.parametrize("name", ["correlate", "convolve"])
-def test_small_weights_are_left_out_and_large_windows_go_by_fft(name):
+def test_small_weights_are_left_out_and_large_windows_go_by_fft(name: Any) -> None:
     rng = np.random.default_rng(4)
     x = rng.standard_normal((200, 210))
     w = rng.standard_normal((33, 35))
@@ -107,7 +108,7 @@ def test_small_weights_are_left_out_and_large_windows_go_by_fft(name):
 
 @pytest.mark.parametrize("name", ["correlate1d", "convolve1d"])
 @pytest.mark.parametrize("dtype", REAL)
-def test_lines_agree_bit_for_bit(name, dtype):
+def test_lines_agree_bit_for_bit(name: Any, dtype: Any) -> None:
     rng = np.random.default_rng(5)
     x = array(rng, (7, 6, 130), dtype)
     for k in (1, 2, 3, 4, 9, 20, 21):
@@ -122,10 +123,12 @@ def test_lines_agree_bit_for_bit(name, dtype):
 
 
 @pytest.mark.parametrize("name", ["correlate", "convolve", "correlate1d", "convolve1d"])
-def test_complex_arrays_and_weights_agree(name):
+def test_complex_arrays_and_weights_agree(name: Any) -> None:
     rng = np.random.default_rng(6)
     ndim = 1 if "1d" in name else 2
-    for x_dtype, w_dtype in itertools.product(("complex64", "complex128", "float32", "float64", "int16"), ("complex64", "complex128", "float64")):
+    for x_dtype, w_dtype in itertools.product(
+        ("complex64", "complex128", "float32", "float64", "int16"), ("complex64", "complex128", "float64")
+    ):
         x, w = array(rng, (12, 13), x_dtype), array(rng, (3, 4)[:ndim], w_dtype)
         for mode, cval in (("reflect", 0.0), ("constant", 2.0), ("constant", 1 + 2j)):
             both(name, x, w, mode=mode, cval=cval)
@@ -134,14 +137,16 @@ def test_complex_arrays_and_weights_agree(name):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "int16", "complex64"])
-def test_gaussians_agree_bit_for_bit(dtype):
+def test_gaussians_agree_bit_for_bit(dtype: Any) -> None:
     rng = np.random.default_rng(7)
     x = array(rng, (40, 70), dtype)
     for mode in MODES:
         both("gaussian_filter", x, 2, mode=mode, cval=1.0)
     for kwargs in (
-        {"sigma": (1, 3)}, {"sigma": 1, "order": (1, 0)}, {"sigma": 2, "order": 2}, {"sigma": 1.5, "truncate": 2.0}, {"sigma": 2, "radius": 3},
-        {"sigma": 2, "radius": (3, None)}, {"sigma": (0, 1)}, {"sigma": 0}, {"sigma": 1, "axes": 1}, {"sigma": 1, "axes": ()}, {"sigma": (1, 2), "axes": (-1, 0)},
+        {"sigma": (1, 3)}, {"sigma": 1, "order": (1, 0)}, {"sigma": 2, "order": 2}, {"sigma": 1.5, "truncate": 2.0}, {"sigma": 2,
+        "radius": 3},
+        {"sigma": 2, "radius": (3, None)}, {"sigma": (0, 1)}, {"sigma": 0}, {"sigma": 1, "axes": 1}, {"sigma": 1, "axes": ()},
+        {"sigma": (1, 2), "axes": (-1, 0)},
         {"sigma": 1, "mode": ("wrap", "mirror")}, {"sigma": 1, "output": np.float64}, {"sigma": 1, "order": -1}, {"sigma": 1, "radius": -1},
         {"sigma": (1, 2, 3)}, {"sigma": 1, "mode": "symm"}, {"sigma": 1, "order": 3},
     ):  # fmt: skip
@@ -152,7 +157,7 @@ def test_gaussians_agree_bit_for_bit(dtype):
 
 
 @pytest.mark.parametrize("dtype", REAL)
-def test_uniform_filters_agree_bit_for_bit(dtype):
+def test_uniform_filters_agree_bit_for_bit(dtype: Any) -> None:
     rng = np.random.default_rng(8)
     x = array(rng, (23, 31), dtype)
     for size, mode in itertools.product((1, 2, 3, 8, 40), MODES):
@@ -168,7 +173,7 @@ def test_uniform_filters_agree_bit_for_bit(dtype):
 
 @pytest.mark.parametrize("name", ["sobel", "prewitt", "laplace", "gaussian_laplace"])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "int32", "complex128"])
-def test_derivatives_agree_bit_for_bit(name, dtype):
+def test_derivatives_agree_bit_for_bit(name: Any, dtype: Any) -> None:
     rng = np.random.default_rng(9)
     for shape in ((17,), (20, 33), (6, 7, 8)):
         x = array(rng, shape, dtype, 9.0)
@@ -187,14 +192,16 @@ def test_derivatives_agree_bit_for_bit(name, dtype):
 
 
 CALLS = {
-    "correlate": (np.arange(9.0).reshape(3, 3),), "convolve": (np.arange(12.0).reshape(4, 3),), "correlate1d": ([1, 2, 4],), "convolve1d": ([1, 2],),
-    "gaussian_filter": (1.3,), "gaussian_filter1d": (1.3,), "uniform_filter": (4,), "uniform_filter1d": (5,), "sobel": (), "prewitt": (), "laplace": (),
+    "correlate": (np.arange(9.0).reshape(3, 3),), "convolve": (np.arange(12.0).reshape(4, 3),), "correlate1d": ([1, 2, 4],),
+    "convolve1d": ([1, 2],),
+    "gaussian_filter": (1.3,), "gaussian_filter1d": (1.3,), "uniform_filter": (4,), "uniform_filter1d": (5,), "sobel": (), "prewitt": (),
+    "laplace": (),
     "gaussian_laplace": (1.1,),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_input_and_output_may_be_one_array_or_overlap(name):
+def test_input_and_output_may_be_one_array_or_overlap(name: Any) -> None:
     rng = np.random.default_rng(10)
     x = rng.standard_normal((30, 40))
     mine, reference = x.copy(), x.copy()
@@ -207,21 +214,34 @@ def test_input_and_output_may_be_one_array_or_overlap(name):
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_layouts_rare_dtypes_and_errors_are_scipys(name):
+def test_layouts_rare_dtypes_and_errors_are_scipys(name: Any) -> None:
     rng = np.random.default_rng(11)
     x = rng.standard_normal((20, 24))
     read_only = x.copy()
     read_only.flags.writeable = False
-    for view in (x.T, x[::-1, ::2], read_only, x.astype(">f8"), x.tolist(), x > 0, x.astype("f2"), x.astype("g"), (x * 9).astype("u8"), x[:0], 3.0):
+    for view in (
+        x.T,
+        x[::-1, ::2],
+        read_only,
+        x.astype(">f8"),
+        x.tolist(),
+        x > 0,
+        x.astype("f2"),
+        x.astype("g"),
+        (x * 9).astype("u8"),
+        x[:0],
+        3.0,
+    ):
         both(name, view, *CALLS[name])
     for kwargs in (
-        {"mode": "symmetric"}, {"mode": 3}, {"output": np.empty((3, 3))}, {"output": "nonsense"}, {"output": bool}, {"output": "f2"}, {"cval": 1j},
+        {"mode": "symmetric"}, {"mode": 3}, {"output": np.empty((3, 3))}, {"output": "nonsense"}, {"output": bool}, {"output": "f2"},
+        {"cval": 1j},
         {"mode": "constant", "cval": np.float32(2)},
     ):  # fmt: skip
         both(name, x, *CALLS[name], **kwargs)
 
 
-def test_float32_may_be_summed_in_its_own_precision():
+def test_float32_may_be_summed_in_its_own_precision() -> None:
     rng = np.random.default_rng(12)
     x = rng.standard_normal((200, 220)).astype("f4")
     w = rng.standard_normal((5, 5))
@@ -235,7 +255,7 @@ def test_float32_may_be_summed_in_its_own_precision():
         fastconv.config(ndimage_precision="half")
 
 
-def test_one_and_more_threads_give_the_same_bits(monkeypatch):
+def test_one_and_more_threads_give_the_same_bits(monkeypatch: Any) -> None:
     monkeypatch.setattr(windows, "SMALL_WINDOW", 10**9)
     x = np.random.default_rng(13).standard_normal((300, 400))
     results = []

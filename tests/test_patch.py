@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,20 +21,20 @@ MODULES = {"signal": signal, "ndimage": ndimage}
 
 
 @pytest.fixture(autouse=True)
-def unpatched():
+def unpatched() -> Any:
     yield
     fastconv.unpatch_scipy()
 
 
-def names():
+def names() -> Any:
     return [(module, name) for module, group in NAMES.items() for name in group]
 
 
-def current():
+def current() -> Any:
     return {key: getattr(MODULES[key[0]], key[1]) for key in names()}
 
 
-def test_every_name_is_replaced_and_restored_exactly():
+def test_every_name_is_replaced_and_restored_exactly() -> None:
     before = current()
     fastconv.patch_scipy()
     for module, name in names():
@@ -44,7 +45,7 @@ def test_every_name_is_replaced_and_restored_exactly():
     assert current() == before
 
 
-def test_the_patch_ends_with_its_block_and_nested_ones_with_the_outermost():
+def test_the_patch_ends_with_its_block_and_nested_ones_with_the_outermost() -> None:
     before = current()
     with fastconv.patch_scipy():
         with fastconv.patch_scipy():
@@ -56,8 +57,8 @@ def test_the_patch_ends_with_its_block_and_nested_ones_with_the_outermost():
     assert current() == before
 
 
-def test_what_another_library_put_there_comes_back(monkeypatch):
-    def mine(*args):
+def test_what_another_library_put_there_comes_back(monkeypatch: Any) -> Any:
+    def mine(*args: Any) -> Any:
         return args
 
     monkeypatch.setattr(signal, "correlate2d", mine)
@@ -66,7 +67,7 @@ def test_what_another_library_put_there_comes_back(monkeypatch):
     assert signal.correlate2d is mine
 
 
-def test_passing_on_reaches_scipy_while_patched():
+def test_passing_on_reaches_scipy_while_patched() -> None:
     x = np.ones((3, 4, 5))
     with fastconv.patch_scipy():
         count = passed_on()
@@ -77,7 +78,7 @@ def test_passing_on_reaches_scipy_while_patched():
             signal.correlate2d([1], [2])
 
 
-def test_records_count_calls_and_time_scipy_once():
+def test_records_count_calls_and_time_scipy_once() -> None:
     x = np.random.default_rng(0).standard_normal((100, 100))
     with fastconv.patch_scipy(record=True) as patch:
         for _ in range(3):
@@ -86,14 +87,19 @@ def test_records_count_calls_and_time_scipy_once():
         ndimage.sobel(x, output=x)
         signal.convolve(x[np.newaxis], x[np.newaxis])
     first, second, third, fourth = patch.records
-    assert (first.function, first.arguments, first.calls, first.passed_on) == ("signal.correlate2d", "float64[100x100], float64[5x5], 'same'", 3, 0)
+    assert (first.function, first.arguments, first.calls, first.passed_on) == (
+        "signal.correlate2d",
+        "float64[100x100], float64[5x5], 'same'",
+        3,
+        0,
+    )
     assert second.arguments == "float64[100x100], sigma=2"
     assert third.arguments == "float64[100x100], output=float64[100x100]"
     assert fourth.passed_on == 1
     assert all(r.scipy_s > 0 and r.call_s > 0 and r.ratio > 0 for r in patch.records)
 
 
-def test_an_output_that_is_the_input_is_written_once():
+def test_an_output_that_is_the_input_is_written_once() -> None:
     x = np.arange(20.0)
     expected = ndimage.uniform_filter1d(x, 3)
     with fastconv.patch_scipy(record=True):
@@ -101,12 +107,12 @@ def test_an_output_that_is_the_input_is_written_once():
     np.testing.assert_array_equal(x, expected)
 
 
-def test_threads_that_call_while_others_patch_get_right_results():
+def test_threads_that_call_while_others_patch_get_right_results() -> None:
     x = np.random.default_rng(1).standard_normal((40, 40))
     expected = originals("signal")["convolve2d"](x, x[:3, :3])
     wrong = []
 
-    def call():
+    def call() -> None:
         wrong.extend(1 for _ in range(50) if not np.allclose(signal.convolve2d(x, x[:3, :3]), expected))
 
     threads = [threading.Thread(target=call) for _ in range(3)]
@@ -133,12 +139,15 @@ sys.exit(int(sys.argv[1]))
 """
 
 
-def run(*words, cwd=None):
-    code = "import sys, argparse; from fastconv.cli import run; p = argparse.ArgumentParser(); run.add_arguments(p); sys.exit(run.run(p.parse_args(sys.argv[1:]), []))"
+def run(*words: Any, cwd: Any = None) -> Any:
+    code = (
+        "import sys, argparse; from fastconv.cli import run; p = argparse.ArgumentParser(); run.add_arguments(p); "
+        "sys.exit(run.run(p.parse_args(sys.argv[1:]), []))"
+    )
     return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False, cwd=cwd)
 
 
-def test_run_executes_an_unchanged_script_and_reports(tmp_path):
+def test_run_executes_an_unchanged_script_and_reports(tmp_path: Any) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     (tmp_path / "sibling.py").write_text("VALUE = 5")
     done = run("--report", str(tmp_path / "script.py"), "3", "--report")
@@ -151,7 +160,7 @@ def test_run_executes_an_unchanged_script_and_reports(tmp_path):
     assert as_module.stderr == ""
 
 
-def test_run_shows_the_scripts_error_and_a_missing_script(tmp_path):
+def test_run_shows_the_scripts_error_and_a_missing_script(tmp_path: Any) -> None:
     (tmp_path / "script.py").write_text("1 / 0")
     done = run(str(tmp_path / "script.py"))
     assert done.returncode == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,21 +12,23 @@ import fastconv
 
 
 @pytest.fixture(autouse=True)
-def one_backend_for_every_geometry():
+def one_backend_for_every_geometry() -> Any:
     """Take the backend that compiles nothing anew for each kernel size; the automatic choice has tests of its own."""
     with fastconv.config(backend="direct:loops"):
         yield
 
 
-def integers(rng, shape, dtype="float64"):
+def integers(rng: Any, shape: Any, dtype: Any = "float64") -> Any:
     return rng.integers(-4, 5, shape).astype(dtype)
 
 
-def by_definition(x, w, bias, stride, padding, output_padding, groups, dilation):
+def by_definition(x: Any, w: Any, bias: Any, stride: Any, padding: Any, output_padding: Any, groups: Any, dilation: Any) -> Any:
     """Scatter every product to its place, in loops."""
     n, ic, h, width = x.shape
     per_group, kh, kw = w.shape[1:]
-    shape = [(m - 1) * s + d * (k - 1) + 1 + e for m, s, d, k, e in zip((h, width), stride, dilation, (kh, kw), output_padding, strict=True)]
+    shape = [
+        (m - 1) * s + d * (k - 1) + 1 + e for m, s, d, k, e in zip((h, width), stride, dilation, (kh, kw), output_padding, strict=True)
+    ]
     full = np.zeros((n, per_group * groups, *shape), np.result_type(x, w))
     icg = ic // groups
     for c, o, r, s in np.ndindex(ic, per_group, kh, kw):
@@ -36,9 +39,11 @@ def by_definition(x, w, bias, stride, padding, output_padding, groups, dilation)
     return full if bias is None else full + bias[:, None, None]
 
 
-def cases():
+def cases() -> Any:
     rng = np.random.default_rng(1)
-    for stride, dilation, kernel in itertools.product(((1, 1), (2, 2), (3, 2), (4, 1)), ((1, 1), (2, 1), (2, 3)), ((1, 1), (3, 3), (4, 2), (2, 5))):
+    for stride, dilation, kernel in itertools.product(
+        ((1, 1), (2, 2), (3, 2), (4, 1)), ((1, 1), (2, 1), (2, 3)), ((1, 1), (3, 3), (4, 2), (2, 5))
+    ):
         groups = int(rng.integers(1, 4))
         spans = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
         padding = tuple(int(rng.integers(0, span + 1)) for span in spans)
@@ -48,7 +53,9 @@ def cases():
 
 
 @pytest.mark.parametrize(("size", "kernel", "stride", "padding", "output_padding", "groups", "dilation"), list(cases()))
-def test_transposed_is_its_definition(size, kernel, stride, padding, output_padding, groups, dilation):
+def test_transposed_is_its_definition(
+    size: Any, kernel: Any, stride: Any, padding: Any, output_padding: Any, groups: Any, dilation: Any
+) -> None:
     rng = np.random.default_rng(2)
     x = integers(rng, (2, 2 * groups, *size))
     w = integers(rng, (2 * groups, 3, *kernel))
@@ -62,7 +69,7 @@ def test_transposed_is_its_definition(size, kernel, stride, padding, output_padd
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex128", "int32"])
-def test_dtypes_and_one_dimension(dtype):
+def test_dtypes_and_one_dimension(dtype: Any) -> None:
     rng = np.random.default_rng(3)
     x, w = integers(rng, (2, 3, 9), dtype), integers(rng, (3, 2, 4), dtype)
     expected = by_definition(x[:, :, None], w[:, :, None], None, (1, 3), (0, 1), (0, 2), 1, (1, 2))[:, :, 0]
@@ -72,7 +79,7 @@ def test_dtypes_and_one_dimension(dtype):
     np.testing.assert_array_equal(fastconv.conv_transpose1d(x[0], w, None, 3, 1, 2, 1, 2), expected[0])
 
 
-def test_it_is_the_adjoint_of_the_convolution():
+def test_it_is_the_adjoint_of_the_convolution() -> None:
     rng = np.random.default_rng(4)
     x, w = integers(rng, (2, 4, 11, 12)), integers(rng, (6, 2, 3, 4))
     y = fastconv.conv2d(x, w, None, (2, 3), (1, 2), (2, 1), 2, backend="direct:loops")
@@ -83,7 +90,7 @@ def test_it_is_the_adjoint_of_the_convolution():
     assert (y * g).sum() == (x * full).sum()
 
 
-def test_nothing_but_zeros_and_bias_where_no_tap_reaches():
+def test_nothing_but_zeros_and_bias_where_no_tap_reaches() -> None:
     y = fastconv.conv_transpose2d(np.ones((1, 2, 2)), np.ones((1, 1, 1, 1)), np.array([5.0]), 3, output_padding=1)
     assert y.shape == (1, 5, 5)
     assert y.sum() == 5 * 25 + 4
@@ -91,7 +98,7 @@ def test_nothing_but_zeros_and_bias_where_no_tap_reaches():
     assert fastconv.conv_transpose2d(np.ones((0, 1, 2, 2)), np.ones((1, 1, 2, 2))).shape == (0, 1, 3, 3)
 
 
-def test_errors_name_the_numbers():
+def test_errors_name_the_numbers() -> None:
     x, w = np.ones((1, 2, 3, 3)), np.ones((2, 1, 2, 2))
     for arguments, error, text in (
         ((x, np.ones((3, 1, 2, 2))), fastconv.ShapeError, "x has 2 channels, w.shape[0] = 3"),
@@ -109,7 +116,7 @@ def test_errors_name_the_numbers():
         assert str(caught.value).startswith("conv_transpose2d: ")
 
 
-def test_out_may_overlap_the_inputs():
+def test_out_may_overlap_the_inputs() -> None:
     x, w = np.arange(9.0).reshape(1, 1, 3, 3), np.ones((1, 1, 3, 3))
     expected = fastconv.conv_transpose2d(x, w, padding=1)
     assert fastconv.conv_transpose2d(x, w, padding=1, out=x) is x
@@ -117,16 +124,20 @@ def test_out_may_overlap_the_inputs():
 
 
 @pytest.mark.parametrize(("size", "kernel", "stride", "padding", "output_padding", "groups", "dilation"), list(cases())[::5])
-def test_torch_gives_the_same(size, kernel, stride, padding, output_padding, groups, dilation):
+def test_torch_gives_the_same(size: Any, kernel: Any, stride: Any, padding: Any, output_padding: Any, groups: Any, dilation: Any) -> None:
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(5)
     x, w = integers(rng, (2, 2 * groups, *size)), integers(rng, (2 * groups, 3, *kernel))
-    expected = torch.nn.functional.conv_transpose2d(torch.from_numpy(x), torch.from_numpy(w), None, stride, padding, output_padding, groups, dilation)
-    np.testing.assert_array_equal(np.rint(fastconv.conv_transpose2d(x, w, None, stride, padding, output_padding, groups, dilation)), expected.numpy())
+    expected = torch.nn.functional.conv_transpose2d(
+        torch.from_numpy(x), torch.from_numpy(w), None, stride, padding, output_padding, groups, dilation
+    )
+    np.testing.assert_array_equal(
+        np.rint(fastconv.conv_transpose2d(x, w, None, stride, padding, output_padding, groups, dilation)), expected.numpy()
+    )
 
 
 @pytest.mark.parametrize("backend", [name for name in fastconv.backends() if name != "naive"])
-def test_every_backend_serves_a_common_geometry(backend):
+def test_every_backend_serves_a_common_geometry(backend: Any) -> None:
     rng = np.random.default_rng(6)
     x, w = integers(rng, (1, 16, 12, 12), "float32"), integers(rng, (16, 8, 4, 4), "float32")
     expected = by_definition(x, w, None, (2, 2), (1, 1), (0, 0), 1, (1, 1))

@@ -49,7 +49,7 @@ def load_line(src: Any, n: int, row: int, cols: Any, first: int, line: Any, fill
 
 @jit
 def add_plain(lines: Any, taps: Any, slots: Any, shifts: Any, acc: Any) -> None:
-    """acc[j] = sum over q of taps[q] * lines[slots[q], shifts[q] + j], added one after the other; 8 per pass over acc."""
+    """Set acc[j] = sum over q of taps[q] * lines[slots[q], shifts[q] + j], added one after the other; 8 per pass over acc."""
     n = acc.shape[0]
     count = taps.shape[0]
     acc[:] = 0
@@ -87,7 +87,7 @@ def add_plain(lines: Any, taps: Any, slots: Any, shifts: Any, acc: Any) -> None:
 
 @jit
 def add_pairs(lines: Any, taps: Any, slots: Any, shifts: Any, acc: Any, sign: float) -> None:
-    """acc = middle tap, then taps[q] * (lines of q + sign * lines of the mirrored tap) from the outermost pair inwards."""
+    """Set acc to the middle tap, then taps[q] * (lines of q + sign * lines of the mirrored tap) from the outermost pair inwards."""
     n = acc.shape[0]
     count = taps.shape[0]
     half = count // 2
@@ -132,7 +132,7 @@ def add_pairs(lines: Any, taps: Any, slots: Any, shifts: Any, acc: Any, sign: fl
 
 @jit
 def window_task(
-    t: int, tid: int, src: Any, dst: Any, rows: Any, cols: Any, taps: Any, tap_rows: Any, tap_cols: Any, form: int, fill: float,
+    t: int, _tid: int, src: Any, dst: Any, rows: Any, cols: Any, taps: Any, tap_rows: Any, tap_cols: Any, form: int, fill: float,
     kernel: Any, block: Any, zero: Any, middle: Any,
 ) -> None:  # fmt: skip
     """Compute one block of rows and columns of one image of dst; the arguments are those of `windows`."""
@@ -207,9 +207,7 @@ def windows(
 
 
 @jit
-def running_task(
-    t: int, tid: int, src: Any, dst: Any, rows: Any, size: int, fill: float, block: int, zero: Any, middle: Any
-) -> None:
+def running_task(t: int, _tid: int, src: Any, dst: Any, rows: Any, size: int, fill: float, block: int, zero: Any, middle: Any) -> None:
     """Compute `block` columns of one image of dst; the arguments are those of `running_sums`."""
     oh, ow = dst.shape[1], dst.shape[2]
     across = (ow + block - 1) // block
@@ -250,9 +248,7 @@ def running_task(
 
 
 @jit
-def running_sums(
-    ctl: int, threads: int, src: Any, dst: Any, rows: Any, size: int, fill: float, block: int, zero: Any, middle: Any
-) -> None:
+def running_sums(ctl: int, threads: int, src: Any, dst: Any, rows: Any, size: int, fill: float, block: int, zero: Any, middle: Any) -> None:
     """Compute dst[n, i, j] = (sum over k < size of src[n, rows[i + k], j]) / size by one running sum per column.
 
     Parameters
@@ -275,7 +271,7 @@ def running_sums(
 
 
 @jit
-def running_line_task(t: int, tid: int, src: Any, dst: Any, cols: Any, size: int, fill: float, zero: Any, middle: Any) -> None:
+def running_line_task(t: int, _tid: int, src: Any, dst: Any, cols: Any, size: int, fill: float, zero: Any, middle: Any) -> None:
     """Compute 4 rows of dst; the arguments are those of `running_line_sums`."""
     height, width = dst.shape[1], dst.shape[2]
     first = 4 * t
@@ -315,9 +311,7 @@ def running_line_task(t: int, tid: int, src: Any, dst: Any, cols: Any, size: int
 
 
 @jit
-def running_line_sums(
-    ctl: int, threads: int, src: Any, dst: Any, cols: Any, size: int, fill: float, zero: Any, middle: Any
-) -> None:
+def running_line_sums(ctl: int, threads: int, src: Any, dst: Any, cols: Any, size: int, fill: float, zero: Any, middle: Any) -> None:
     """Compute dst[n, i, j] = (sum over k < size of src[n, i, cols[j + k]]) / size by one running sum per row.
 
     Parameters are those of `running_sums`, with the columns in the rows' place. Four rows go together, as each step of a

@@ -55,7 +55,9 @@ class Pass:
             shares = False
         self.src = x if x.flags.c_contiguous and x.flags.writeable and x.flags.aligned else x.copy(order="C")
         kind = out.dtype if is_direct else np.dtype(np.float64)
-        is_final = kind == out.dtype and out.flags.c_contiguous and out.flags.aligned and not (shares and np.may_share_memory(self.src, out))
+        is_final = (
+            kind == out.dtype and out.flags.c_contiguous and out.flags.aligned and not (shares and np.may_share_memory(self.src, out))
+        )
         self.dst = out if is_final else np.empty(out.shape, kind)
         self.zero = np.zeros(0, _sums(self.src.dtype, out.dtype))
         self.middle = np.zeros(0, _middle(kind))
@@ -72,7 +74,17 @@ class Pass:
 
 
 def _run(
-    p: Pass, src: Array, dst: Array, rows: Any, cols: Any, taps: Array, tap_rows: Any, tap_cols: Any, form: int, cval: float, kernel: tuple[int, int]
+    p: Pass,
+    src: Array,
+    dst: Array,
+    rows: Any,
+    cols: Any,
+    taps: Array,
+    tap_rows: Any,
+    tap_cols: Any,
+    form: int,
+    cval: float,
+    kernel: tuple[int, int],
 ) -> None:
     threads = get_config().threads
     width = min(dst.shape[2], BLOCK_COLS)
@@ -172,9 +184,13 @@ def average_axis(x: Array, size: int, axis: int, out: Array, mode: str, cval: fl
     index = index_map(n, lo, size - 1 - lo, mode)
     if inner == 1:
         shape = (1, outer, n)
-        windows.running_line_sums(pool.handle(threads), threads, p.src.reshape(shape), p.dst.reshape(shape), index, size, cval, p.zero, p.middle)
+        windows.running_line_sums(
+            pool.handle(threads), threads, p.src.reshape(shape), p.dst.reshape(shape), index, size, cval, p.zero, p.middle
+        )
     else:
         shape = (outer, n, inner)
         block = max(16, min(256, -(-inner * outer // (2 * threads))))
-        windows.running_sums(pool.handle(threads), threads, p.src.reshape(shape), p.dst.reshape(shape), index, size, cval, block, p.zero, p.middle)
+        windows.running_sums(
+            pool.handle(threads), threads, p.src.reshape(shape), p.dst.reshape(shape), index, size, cval, block, p.zero, p.middle
+        )
     return p.finish()

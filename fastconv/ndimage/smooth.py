@@ -24,7 +24,7 @@ def gaussian_weights(sigma: float, order: int, radius: int) -> Array:
     """
     x = np.arange(-radius, radius + 1)
     variance = sigma * sigma
-    phi = np.exp(-0.5 / variance * x**2)
+    phi: Array = np.exp(-0.5 / variance * x**2)
     phi = phi / phi.sum()
     if order == 0:
         return phi

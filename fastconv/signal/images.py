@@ -104,7 +104,8 @@ def _native(in1: Any, in2: Any, mode: Any, boundary: Any, fillvalue: Any, *, con
         return None
     if swaps:
         x, w = w, x
-    border, value = _BORDERS[boundary], 0
+    border = _BORDERS[boundary]
+    value: complex = 0
     if border == "zeros":
         found = _fill(fillvalue, dtype)
         if found is None:

@@ -57,5 +57,5 @@ def window(x: Array, kernel: tuple[int, ...], first: tuple[int, ...], count: tup
         lowest, highest = start - k + 1, start + m - 1
         parts.append(slice(max(0, lowest), min(n, highest + 1)))
         pads.append((max(0, -lowest), max(0, highest - n + 1)))
-    before = ((0, 0),) * (2 - x.ndim)
-    return x[tuple(parts)], (*before, *pads)  # type: ignore[return-value]  two pairs by construction
+    height, width = [(0, 0)] * (2 - x.ndim) + pads
+    return x[tuple(parts)], (height, width)
