@@ -204,7 +204,7 @@ def check_out(subject: str, out: Array, shape: tuple[int, ...], dtype: str) -> N
         raise DTypeError(f"{subject}: out must have the dtype of the result, {dtype}; got {out.dtype}.")
     if not out.flags.writeable:
         raise ValueError(f"{subject}: out is read-only. Pass a writable array.")
-    if any(step == 0 and length > 1 for step, length in zip(out.strides, out.shape, strict=True)):
+    if out.size and any(step == 0 and length > 1 for step, length in zip(out.strides, out.shape, strict=True)):
         raise ValueError(f"{subject}: out has a stride of 0, so its elements share memory. Pass an array with elements of its own.")
 
 

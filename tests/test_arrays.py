@@ -215,3 +215,9 @@ def test_out_is_untouched_when_anything_else_is_refused() -> None:
         with pytest.raises(ValueError):  # noqa: PT011  texts are in test_errors.py
             fastconv.conv2d(x, w, out=out, **words)  # type: ignore[arg-type]
     assert (out == 7).all()
+
+
+@pytest.mark.plain
+def test_an_empty_out_has_strides_of_zero_and_is_taken() -> None:
+    out = np.zeros((0, 3, 3, 4), np.float32)
+    assert fastconv.conv2d(np.zeros((0, 2, 5, 6), np.float32), np.zeros((3, 2, 3, 3), np.float32), out=out) is out
