@@ -62,8 +62,8 @@ def chart(run: Run) -> str:
     legend = [(Mark(1, "pf", "", is_chosen=True), "fastconv")]
     legend += [(Mark(1, colours[name], "", shape="square"), name) for name in colours]
     legend.append((Mark(1, "ps", "", shape="cross"), "scipy.signal"))
-    largest = max(mark.value for _, marks in rows for mark in marks)
-    scale = Scale(1e-3, max(2.0, largest * 1.2))
+    values = [mark.value for _, marks in rows for mark in marks]
+    scale = Scale(min(1e-3, *values) / 1.2, max(2.0, *values) * 1.1)
     threads = "1 thread" if run.threads == 1 else f"{run.threads} threads"
     heading = f"Throughput as a share of the measured multiply-add peak, {threads} (logarithmic; right is faster)"
     return standalone_dot_plot(rows, scale, legend, width=WIDTH, heading=heading)

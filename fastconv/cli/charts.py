@@ -205,7 +205,7 @@ def standalone_dot_plot(
         return left + scale(value) * across / 100
 
     parts = [f'<text x="0" y="16" font-weight="600">{_escaped(heading)}</text>']
-    x = 8.0
+    x = 10.0
     for mark, words in entries:
         parts += [symbol(mark, f"{x:.0f}", 38), f'<text class="t-soft" x="{x + 13:.0f}" y="42">{_escaped(words)}</text>']
         x += 38 + 7.2 * len(words)
