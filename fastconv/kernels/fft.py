@@ -276,12 +276,53 @@ def build_stage(module: Value, element: str, radix: int, inverse: int) -> Value:
     return function
 
 
+def build_middle(module: Value, element: str, radix: int, _: int) -> Value:
+    """Write the last forward stage, the product with a spectrum, and the first inverse stage, as one.
+
+    Arguments: ``at, blocks, u``: blocks of `radix` neighbouring elements, in place, times the elements at `u`.
+    """
+    function, b = new_function(module, f"fft_middle_{element}_{radix}", 3)
+    if b is None:
+        return function
+    e = Emitter(module, b, element)
+    f = Butterflies(e)
+    start, blocks, u = function.args
+    nbytes = element_nbytes(e)
+
+    def block(i: Value, carried: list[Value]) -> list[Value]:  # noqa: ARG001
+        at, spectrum = carried
+        values = f.transform([load_element(e, b.add(at, i64(q * nbytes))) for q in range(radix)])
+        turned = []
+        for q, (re, im) in enumerate(values):
+            ur, ui = load_element(e, b.add(spectrum, i64(q * nbytes)))
+            turned.append((e.fma(re, ui, b.fmul(im, ur)), e.fnma(im, ui, b.fmul(re, ur))))
+        for q, x in enumerate(f.transform(turned)):
+            store_element(e, x, b.add(at, i64(q * nbytes)), swapped=True)
+        return [b.add(at, i64(radix * nbytes)), b.add(spectrum, i64(radix * nbytes))]
+
+    e.loop(blocks, [start, u], block, "block")
+    b.ret_void()
+    return function
+
+
 _address = address_intrinsic(build_stage)
+_middle = address_intrinsic(build_middle)
 
 
 @jit
 def _stage_address(spec):  # type: ignore[no-untyped-def]
     return _address(spec)
+
+
+@jit
+def _middle_address(spec):  # type: ignore[no-untyped-def]
+    return _middle(spec)
+
+
+def middle(n: int, element: str) -> int:
+    """Return the address of the fused middle (`build_middle`) for the last stage of length `n`."""
+    address: int = _middle_address(spec_array(element, (factorize(n) or (1,))[-1], 0))
+    return address
 
 
 def stages(n: int, element: str) -> npt.NDArray[np.int64]:
@@ -324,8 +365,12 @@ def forward(like, plan, tw, src, src_step, dst, dst_step):  # type: ignore[no-un
 
 
 @jit
-def inverse(like, plan, tw, src, src_step, dst, dst_step):  # type: ignore[no-untyped-def]
-    """Transform back, unscaled, from digit-reversed frequencies; destroys `src`. Parameters as in `forward`."""
+def inverse(like, plan, tw, src, src_step, dst, dst_step, moves_first):  # type: ignore[no-untyped-def]
+    """Transform back, unscaled, from digit-reversed frequencies. Parameters as in `forward`.
+
+    With `moves_first` the first stage goes to `dst` and the others work there; else all but the last work on `src`,
+    which is destroyed. The faster of two memories should be the one that is worked on.
+    """
     size = like.itemsize
     lr = plan[0]
     for i in range(plan[1]):
@@ -338,6 +383,32 @@ def inverse(like, plan, tw, src, src_step, dst, dst_step):  # type: ignore[no-un
         radix = plan[at]
         blocks //= radix
         tw -= 2 * (radix - 1) * lr * size
-        is_last = k == plan[1] - 1
-        call_function(plan[at + 2], src, src_step, dst if is_last else src, dst_step if is_last else src_step, lr, blocks, tw)
+        moves = moves_first or k == plan[1] - 1
+        call_function(plan[at + 2], src, src_step, dst if moves else src, dst_step if moves else src_step, lr, blocks, tw)
+        if moves:
+            src, src_step = dst, dst_step
         lr *= radix
+
+
+@jit
+def filtered(like, plan, middle_function, tw, at, step, u):  # type: ignore[no-untyped-def]
+    """Transform the elements at `at`, multiply them with those at `u`, transform back: all in place, at least one stage."""
+    size = like.itemsize
+    length, blocks = plan[0], 1
+    count = plan[1]
+    for i in range(count - 1):
+        radix = plan[FIRST_STAGE + STAGE_FIELDS * i]
+        lr = length // radix
+        call_function(plan[FIRST_STAGE + STAGE_FIELDS * i + 1], at, step, at, step, lr, blocks, tw)
+        tw += 2 * (radix - 1) * lr * size
+        blocks *= radix
+        length = lr
+    call_function(middle_function, at, blocks, u)
+    for k in range(1, count):
+        field = FIRST_STAGE + STAGE_FIELDS * (count - 1 - k)
+        radix = plan[field]
+        lr = length
+        blocks //= radix
+        tw -= 2 * (radix - 1) * lr * size
+        call_function(plan[field + 2], at, step, at, step, lr, blocks, tw)
+        length = lr * radix

@@ -90,6 +90,92 @@ def build_transpose_out(module: Value, element: str, _: int) -> Value:
     return function
 
 
+def build_turn(module: Value, element: str, _: int) -> Value:
+    """Transpose squares of elements: lanes become positions and positions lanes.
+
+    Arguments: src, src_step, src_block, dst, dst_step, dst_block, blocks. In block i, `lanes` elements from
+    ``src + i*src_block`` on, `src_step` apart, become `lanes` elements from ``dst + i*dst_block`` on, `dst_step` apart.
+    """
+    function, e = _start(module, element, "turn", 7)
+    if e is None:
+        return function
+    b = e.b
+    src, src_step, src_block, dst, dst_step, dst_block, blocks = function.args
+    width = e.lanes * e.nbytes
+
+    def block(i: Value, carried: list[Value]) -> list[Value]:  # noqa: ARG001
+        for half in (0, width):
+            at, to = (b.add(address, i64(half)) for address in carried)
+            lines = []
+            for _lane in range(e.lanes):
+                lines.append(e.load(e.ptr(at), width))
+                at = b.add(at, src_step)
+            for line in e.transpose(lines):
+                e.store(line, e.ptr(to), width)
+                to = b.add(to, dst_step)
+        return [b.add(carried[0], src_block), b.add(carried[1], dst_block)]
+
+    e.loop(blocks, [src, dst], block, "block")
+    b.ret_void()
+    return function
+
+
+def build_take(module: Value, element: str, _: int) -> Value:
+    """Read columns: element i = (re: a vector at ``one + i*one_step``, im: at ``two + i*two_step``).
+
+    Arguments: one, one_step, two, two_step, n, dst. Whole vectors are read, at any alignment; elements are neighbours.
+    """
+    function, e = _start(module, element, "take", 6)
+    if e is None:
+        return function
+    b = e.b
+    one, one_step, two, two_step, n, dst = function.args
+
+    def row(i: Value, carried: list[Value]) -> list[Value]:  # noqa: ARG001
+        at, other, to = carried
+        store_element(e, (e.load(e.ptr(at)), e.load(e.ptr(other))), to)
+        return [b.add(at, one_step), b.add(other, two_step), b.add(to, i64(element_nbytes(e)))]
+
+    e.loop(n, [one, two, dst], row, "row")
+    b.ret_void()
+    return function
+
+
+def build_put(module: Value, element: str, _: int) -> Value:
+    """Write columns: the vectors at ``src + i*element`` to ``dst + i*dst_step``, their first `columns` lanes only.
+
+    Arguments: src, n, dst, dst_step, columns, flags. `src` points at the re or im of the first element. At `flags`, 0
+    is written to each lane of finite values, else NaN.
+    """
+    function, e = _start(module, element, "put", 6)
+    if e is None:
+        return function
+    b = e.b
+    src, n, dst, dst_step, columns, flags = function.args
+    width = e.lanes * e.nbytes
+    mask = e.as_mask(e.range_mask(i64(0), columns))
+
+    def rows(masked: bool) -> Value:  # noqa: FBT001
+        def row(i: Value, carried: list[Value]) -> list[Value]:  # noqa: ARG001
+            at, to, flag = carried
+            value = e.load(e.ptr(at), width)
+            if masked:
+                e.masked_store(value, e.ptr(to), mask)
+            else:
+                e.store(value, e.ptr(to))
+            return [b.add(at, i64(element_nbytes(e))), b.add(to, dst_step), e.fma(value, e.zero(), flag)]
+
+        return e.loop(n, [src, dst, e.zero()], row, "masked" if masked else "whole")[2]
+
+    with b.if_else(b.icmp_signed("<", columns, i64(e.lanes))) as (narrow, whole):
+        with narrow:
+            e.store(rows(masked=True), e.ptr(flags))
+        with whole:
+            e.store(rows(masked=False), e.ptr(flags))
+    b.ret_void()
+    return function
+
+
 def build_copy(module: Value, element: str, _: int) -> Value:
     """Write ``dst[:n] = src[:n]``, any alignment, nothing touched outside. Arguments: dst, src, n."""
     function, e = _start(module, element, "copy", 3)
@@ -264,8 +350,11 @@ _finish = address_intrinsic(build_finish)
 _separate = address_intrinsic(build_separate)
 _combine = address_intrinsic(build_combine)
 _multiply = address_intrinsic(build_multiply)
+_turn = address_intrinsic(build_turn)
+_take = address_intrinsic(build_take)
+_put = address_intrinsic(build_put)
 
-(TRANSPOSE_IN, TRANSPOSE_OUT, COPY, CLEAR, FINISH, SEPARATE, COMBINE, MULTIPLY, FUNCTIONS) = range(9)
+(TRANSPOSE_IN, TRANSPOSE_OUT, COPY, CLEAR, FINISH, SEPARATE, COMBINE, MULTIPLY, TURN, TAKE, PUT, FUNCTIONS) = range(12)
 
 
 @jit
@@ -278,6 +367,9 @@ def _addresses(spec, out):  # type: ignore[no-untyped-def]
     out[SEPARATE] = _separate(spec)
     out[COMBINE] = _combine(spec)
     out[MULTIPLY] = _multiply(spec)
+    out[TURN] = _turn(spec)
+    out[TAKE] = _take(spec)
+    out[PUT] = _put(spec)
 
 
 def element_functions(element: str) -> npt.NDArray[np.int64]:

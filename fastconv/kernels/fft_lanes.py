@@ -172,7 +172,7 @@ def _column_back(like, fn, g, v, plan_h, at, to):  # type: ignore[no-untyped-def
     if g[TH] == 1:
         call_function(fn[COPY], to, at, 2 * g[LANES])
     else:
-        inverse(like, plan_h, v[TW_H], at, g[ELEMENT], to, g[Z_ROW])
+        inverse(like, plan_h, v[TW_H], at, g[ELEMENT], to, g[Z_ROW], False)
 
 
 @jit
@@ -261,7 +261,7 @@ def _rows_back(like, fn, g, v, plan_w, index_h, index_w, padding, first, items, 
         if g[TW] == 1:
             call_function(fn[COPY], column, at, 2 * count)
         else:
-            inverse(like, plan_w, v[TW_W], at, g[ELEMENT], column, g[ELEMENT])
+            inverse(like, plan_w, v[TW_W], at, g[ELEMENT], column, g[ELEMENT], True)
         for half in range(2):
             here = rows + half * count * row_nbytes
             call_function(fn[TRANSPOSE_OUT], column + half * half_nbytes, here, row_nbytes, blocks, flags.ctypes.data)
@@ -349,7 +349,7 @@ def inverse_task(i, tid, like, fn, g, v, plans, pairs, negative, index, padding,
         _column_back(like, fn, g, v, plans[0], one, z + pairs[p, 0] * g[ELEMENT])
         if not is_own:
             _column_back(like, fn, g, v, plans[0], two, z + pairs[p, 1] * g[ELEMENT])
-    _rows_back(like, fn, g, v, plans[1], index[2], index[3], padding, first, items, 2 * i, slots, 0, z, one, rows)
+    _rows_back(like, fn, g, v, plans[1], index[2], index[3], padding, first, items, 2 * i, slots, np.int64(0), z, one, rows)
     keepalive(negative)
 
 
@@ -358,7 +358,7 @@ def depthwise_task(i, tid, like, fn, g, v, plans, pairs, negative, index, runs, 
     """Convolve slots 2s and 2s + 1 with weights number `job` of their channels, i = s*MULTIPLIER + job."""
     z, one, two, rows = _buffers(g, v, tid)
     s, job = divmod(i, g[MULTIPLIER])
-    _rows_forward(like, fn, g, v, plans[1], index[0], index[1], runs, padding, 0, items, 2 * s, slots, z, one, rows)
+    _rows_forward(like, fn, g, v, plans[1], index[0], index[1], runs, padding, np.int64(0), items, 2 * s, slots, z, one, rows)
     channels = g[IN_SLOTS]
     # U[f][job][channel slot]
     u = v[U] + (job * channels + 2 * s % channels) * g[ELEMENT]
@@ -374,7 +374,7 @@ def depthwise_task(i, tid, like, fn, g, v, plans, pairs, negative, index, runs, 
             call_function(fn[MULTIPLY], one, two, negative.ctypes.data, g[TH], one, two, here, g[U_STEP], second)
             _column_back(like, fn, g, v, plans[0], one, z + pairs[p, 0] * g[ELEMENT])
             _column_back(like, fn, g, v, plans[0], two, z + pairs[p, 1] * g[ELEMENT])
-    _rows_back(like, fn, g, v, plans[1], index[2], index[3], padding, 0, items, 2 * s, slots, job, z, one, rows)
+    _rows_back(like, fn, g, v, plans[1], index[2], index[3], padding, np.int64(0), items, 2 * s, slots, job, z, one, rows)
     keepalive(negative)
 
 
@@ -382,7 +382,7 @@ def depthwise_task(i, tid, like, fn, g, v, plans, pairs, negative, index, runs, 
 def transform_slots(ctl, threads, like, fn, g, v, plans, pairs, negative, index, runs, padding, items, slots):  # type: ignore[no-untyped-def]
     """Transform all source slots into V: how the weights get their spectra."""
     parallel_for(
-        ctl, threads, (slots + 1) // 2, forward_task, (like, fn, g, v, plans, pairs, negative, index, runs, padding, 0, items, slots)
+        ctl, threads, (slots + 1) // 2, forward_task, (like, fn, g, v, plans, pairs, negative, index, runs, padding, np.int64(0), items, slots)
     )
 
 

@@ -167,10 +167,9 @@ class TilesPlan(Plan):
             backend, p, threads=threads,
             workspace_nbytes=threads * scratch + shared + _copies_nbytes(p) + SMALL_ARRAYS_NBYTES,
             packed_nbytes=t.spectra_nbytes + w.nbytes,
-            description=f"{t.items} tiles of {th}x{tw} points, {'channels' if t.place == k.CHANNELS else 'tiles'} in the vectors, "
-            f"{t.spectra_nbytes} bytes of spectra",
         )  # fmt: skip
         self._tiling, self._scratch_nbytes, self._shared_nbytes = t, scratch, shared
+        self.description = self._describe()
         self._like = np.zeros(0, p.dtype)
         self._w = np.ascontiguousarray(w).copy()
         self._bias = np.zeros(p.oc, p.dtype) if bias is None else bias.copy()
@@ -190,6 +189,13 @@ class TilesPlan(Plan):
         self._channels = channels_of(p)
         self._g = self._geometry(code)
         self._spectra, self._spectra_at = self._weight_spectra()
+
+    def _describe(self) -> str:
+        t = self._tiling
+        return (
+            f"{t.items} tiles of {t.rows.length}x{t.cols.length} points, {'channels' if t.place == k.CHANNELS else 'tiles'} in the vectors, "
+            f"{t.spectra_nbytes} bytes of spectra"
+        )
 
     @staticmethod
     def _table(index: Array, count: int, step: int, length: int) -> Array:
@@ -241,7 +247,7 @@ class TilesPlan(Plan):
         ctl = pool.handle(self.threads)
         zero = np.dtype(p.dtype).type(0)
         k.transform_slots(
-            ctl, self.threads, self._like, self._functions, g, v, self._plans, self._pairs, self._negative, (index_h, index_w), runs, zero, 1, slots
+            ctl, self.threads, self._like, self._functions, g, v, self._plans, self._pairs, self._negative, (index_h, index_w, index_h, index_w), runs, zero, 1, slots
         )
         del scratch
         return spectra, spectra_at
@@ -254,7 +260,7 @@ class TilesPlan(Plan):
         return v
 
     def execute(self, x: Array, residual: Array | None, out: Array) -> None:
-        p, t = self.problem, self._tiling
+        p = self.problem
         target = out
         if p.channels_last:
             x = np.ascontiguousarray(x)
@@ -268,14 +274,18 @@ class TilesPlan(Plan):
             v[[k.R, k.RN, k.RC, k.RH, k.RW]] = address(residual), *element_strides(residual)
         v[k.U], v[k.SPECTRA] = self._spectra_at, at + start
         v[k.PRODUCTS] = at + start + self._source_spectra_nbytes()
-        padding = np.dtype(p.dtype).type(p.padding_value)
-        k.convolve(
-            pool.handle(self.threads), self.threads, self._like, self._functions, self._g, v, self._plans, self._pairs, self._negative, self._index,
-            self._runs, padding, t.items, t.items_at_once,
-        )  # fmt: skip
+        self._run(v)
         del buffer
         if target is not out:
             out[...] = target
+
+    def _run(self, v: Array) -> None:
+        t = self._tiling
+        padding = np.dtype(self.problem.dtype).type(self.problem.padding_value)
+        k.convolve(
+            pool.handle(self.threads), self.threads, self._like, self._functions, self._g, v, self._plans, self._pairs, self._negative,
+            self._index, self._runs, padding, t.items, t.items_at_once,
+        )  # fmt: skip
 
     def _source_spectra_nbytes(self) -> int:
         """Bytes of V, before M in the shared workspace."""

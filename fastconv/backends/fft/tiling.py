@@ -25,6 +25,8 @@ STAGE_CYCLES = 6.0
 ROW_CYCLES = 8.0
 #: Taking two signals apart or putting them together, with one write or read of a spectrum outside the first caches.
 SPECTRUM_CYCLES = 12.0
+#: Reading, turning twice and writing an element of a plane.
+PLANE_CYCLES = 16.0
 #: A complex multiply-accumulate: four FMAs, two in a cycle, and what the loop loses.
 PRODUCT_CYCLES = 2.3
 #: Bytes of the weights' spectra that arrive in a cycle from the last-level cache and from memory.
@@ -97,10 +99,12 @@ def phases_of(p: ConvProblem) -> tuple[AxisPhases, AxisPhases]:
     )
 
 
-def tilings_of(axis: AxisPhases) -> list[AxisTiles]:
-    """Return the tilings worth looking at: of equal number of tiles, the cheapest transforms."""
+def tilings_of(axis: AxisPhases, multiple: int = 1) -> list[AxisTiles]:
+    """Return the tilings worth looking at, lengths multiples of `multiple`: of equal number of tiles, the cheapest transforms."""
     best: dict[int, AxisTiles] = {}
     for length in fft.lengths():
+        if length % multiple:
+            continue
         tiles = [axis_tiles(row, axis.dense_outputs, axis.taps, length) for row in axis.index.reshape(-1, axis.index.shape[2])]
         if any(t is None for t in tiles):
             continue
@@ -292,3 +296,35 @@ def best_tiling(p: ConvProblem, limit: int, spectra_limit: int, threads: int) ->
     """Return the tiling of fewest modelled cycles, or None if none fits."""
     lanes = host().lanes(np.dtype(p.dtype).itemsize)
     return min(candidates(p, lanes, limit, spectra_limit, threads), key=lambda t: t.cycles, default=None)
+
+
+def plane_thread_nbytes(th: int, tw: int, part: int) -> int:
+    """Return the bytes of Z, a column, and bordered copies of two tiles."""
+    groups = tw // (element_nbytes() // (2 * part))
+    return th * row_nbytes(groups) + max(th, tw) * element_nbytes() + 2 * th * tw * part
+
+
+@functools.lru_cache(maxsize=512)
+def best_plane_tiling(p: ConvProblem, limit: int, spectra_limit: int, threads: int) -> Tiling | None:
+    """Return the tiling of single planes of fewest modelled cycles, or None if none fits."""
+    part = np.dtype(p.dtype).itemsize
+    lanes = host().lanes(part)
+    axes = phases_of(p)
+    found = []
+    for rows in tilings_of(axes[0], lanes):
+        for cols in tilings_of(axes[1], lanes):
+            th, tw = rows.length, cols.length
+            spectra = p.oc * th * tw * 2 * part
+            per_thread = plane_thread_nbytes(th, tw, part)
+            if spectra > spectra_limit or threads * per_thread > limit:
+                continue
+            items = max(p.mb, 1) * axes[0].out_phases * axes[1].out_phases * rows.count * cols.count
+            pairs = p.oc * -(-items // 2)
+            elements = th * tw / lanes
+            wanted = min(1.0, cols.step / tw)
+            stages = fft.stage_cost(th) * (1 + wanted) + 2 * fft.stage_cost(tw)
+            large = LARGE_TILE_FACTOR if th * row_nbytes(tw // lanes) > TILE_NBYTES else 1.0
+            cycles = pairs * elements * large * (stages * STAGE_CYCLES + PLANE_CYCLES)
+            cycles += pairs * spectra / p.oc / CACHE_BYTES_PER_CYCLE
+            found.append(Tiling(rows, cols, CHANNELS, items, items, cycles, 0.0, spectra, 0, per_thread))
+    return min(found, key=lambda t: t.cycles, default=None)

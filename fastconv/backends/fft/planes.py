@@ -1,0 +1,121 @@
+"""FFT convolution of single planes by generated tile transforms: images and depthwise layers of large planes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fastconv._typing import Array
+from fastconv.backends.base import Algorithm, Work, workspace_limit
+from fastconv.backends.fft.accuracy import normwise_bound
+from fastconv.backends.fft.tiles import FLOPS_PER_LANE_AND_CYCLE, SMALL_ARRAYS_NBYTES, SPECTRA_NBYTES, TilesPlan, aligned_empty
+from fastconv.backends.fft.tiling import Tiling, best_plane_tiling, channels_of, phases_of, row_nbytes
+from fastconv.errors import UnsupportedProblem
+from fastconv.kernels import fft, fft_plane
+from fastconv.kernels import fft_lanes as k
+from fastconv.kernels.threads import pool
+from fastconv.machine import Machine
+from fastconv.plans import Plan, address
+from fastconv.problem import ConvProblem
+
+
+class PlaneFFT(Algorithm):
+    """Overlap-save with two tiles of a plane in one complex transform, vectors along the columns."""
+
+    name = "fft:plane"
+    rounding = "normwise"
+    accuracy = "standard"
+    dtypes = ("float32", "float64")
+    summary = "overlap-save with generated tile FFTs, two tiles of a plane at a time: images, large depthwise planes"
+
+    def why_not(self, problem: ConvProblem) -> str | None:
+        """Return the reason if channels or stride phases are summed, for other dtypes and for kernels larger than the tiles."""
+        if (reason := self.dtype_reason(problem)) is not None:
+            return reason
+        if not channels_of(problem).is_depthwise:
+            return (
+                f"it needs one input channel per group and a stride that divides the dilation, got {problem.ic // problem.g} "
+                f"channels and stride {(problem.sh, problem.sw)}"
+            )
+        for axis, word in zip(phases_of(problem), ("height", "width"), strict=True):
+            if axis.taps > fft.MAX_LENGTH:
+                return f"it needs kernels of at most {fft.MAX_LENGTH} taps, got {axis.taps} along {word}"
+        if _tiling(problem, None, 1) is None:
+            return f"it needs spectra of the weights of at most {SPECTRA_NBYTES} bytes"
+        return None
+
+    def work(self, problem: ConvProblem, machine: Machine) -> Work:
+        """Return the modelled cycles as flops at the peak."""
+        t = _tiling(problem, None, 1)
+        if t is None:
+            return Work(flops=math.inf, nbytes=math.inf)
+        lanes = machine.target.lanes(np.dtype(problem.dtype).itemsize)
+        per_cycle = FLOPS_PER_LANE_AND_CYCLE * lanes
+        pairs = problem.oc * -(-t.items // 2)
+        return Work(
+            flops=t.cycles * per_cycle, nbytes=float(problem.x_nbytes + problem.out_nbytes), calls=1,
+            setup_flops=t.cycles / (2 * pairs) * problem.oc * per_cycle, setup_nbytes=2.0 * t.spectra_nbytes, parallelism=pairs,
+        )  # fmt: skip
+
+    def error_bound(self, problem: ConvProblem, x: Array, w: Array) -> Array:
+        """Return the norm-wise bound for the largest tile."""
+        return normwise_bound(problem, x, w, fft.MAX_LENGTH**2)
+
+    def make_plan(
+        self, problem: ConvProblem, w: Array, bias: Array | None = None, *, threads: int = 1, max_workspace: int | None = None
+    ) -> Plan:
+        """Choose the tiles by the model and transform the weights."""
+        t = _tiling(problem, max_workspace, threads)
+        if t is None:
+            raise UnsupportedProblem(
+                f"backend {self.name!r} cannot compute {problem}: no tile fits into {workspace_limit(problem, max_workspace)} bytes "
+                "of workspace. Increase max_workspace."
+            )
+        return PlanePlan(self.name, problem, w, bias, threads, t)
+
+
+def _tiling(p: ConvProblem, max_workspace: int | None, threads: int) -> Tiling | None:
+    if max_workspace is None:
+        return best_plane_tiling(p, workspace_limit(p, None), SPECTRA_NBYTES, threads)
+    copies = p.x_nbytes + p.out_nbytes if p.channels_last else 0
+    return best_plane_tiling(p, max_workspace - copies - SMALL_ARRAYS_NBYTES - threads * 8192, max_workspace, threads)
+
+
+class PlanePlan(TilesPlan):
+    """Spectra of the weights and all tables for one shape."""
+
+    def _geometry(self, code: int) -> Array:
+        g = super()._geometry(code)
+        g[k.Z_ROW] = row_nbytes(int(g[k.TW] // g[k.LANES]))
+        g[k.U_STEP] = 2 * g[k.SIZE] * g[k.TH] * g[k.TW]
+        return g
+
+    def _describe(self) -> str:
+        t = self._tiling
+        return f"{t.items} tiles of {t.rows.length}x{t.cols.length} points for each channel, {t.spectra_nbytes} bytes of spectra"
+
+    def _weight_spectra(self) -> tuple[Array, int]:
+        """Transform the weights, taps reversed modulo the tile."""
+        p, t = self.problem, self._tiling
+        th, tw = t.rows.length, t.cols.length
+        self._middle = fft.middle(tw, p.dtype)
+        scaled = (self._w[:, 0].astype(np.float64) / (th * tw)).astype(p.dtype)
+        planes = np.zeros((p.oc, th, tw), p.dtype)
+        planes[:, (-np.arange(p.kh) % th)[:, np.newaxis], -np.arange(p.kw) % tw] = scaled
+        spectra, spectra_at = aligned_empty(t.spectra_nbytes)
+        scratch, scratch_at = aligned_empty(self.threads * self._scratch_nbytes)
+        scratch[:] = 0
+        v = self._view(scratch_at)
+        v[[k.X, k.SPECTRA]] = address(planes), spectra_at
+        fft_plane.transform_planes(pool.handle(self.threads), self.threads, self._like, self._functions, self._g, v, self._plans, p.oc)
+        del scratch
+        return spectra, spectra_at
+
+    def _run(self, v: Array) -> None:
+        p = self.problem
+        padding = np.dtype(p.dtype).type(p.padding_value)
+        fft_plane.convolve_planes(
+            pool.handle(self.threads), self.threads, self._like, self._functions, self._g, v, self._plans, self._middle, self._index,
+            self._runs, padding, self._tiling.items, p.oc,
+        )  # fmt: skip
