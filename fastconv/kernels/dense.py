@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fastconv.kernels._jit import jit
 from fastconv.kernels.dense_functions import (
@@ -41,6 +42,8 @@ from fastconv.kernels.function_pointers import call_function, set_word, word
 from fastconv.kernels.simd import keepalive
 from fastconv.kernels.threads import parallel_for
 
+Array = npt.NDArray[Any]
+
 # Fields of the array `g` that describes a layout, see fastconv.kernels.dense_layout.DenseLayout.
 (
     SIZE, GROUPS, IC, OC, OH, OW, TAPS, IH, IW, SH, SW, PW_LO, K, KC, FLAT, BLOCKS, BLOCK, SPLITS, IS_PIXELS, IN_PLACE,
@@ -54,7 +57,10 @@ WHERE_WORDS = 64
 
 
 @jit
-def _fill_strip(f, g, v, rows, columns, slots, src, channels, strip, row0, height, column0, width, padding):  # type: ignore[no-untyped-def]
+def _fill_strip(
+    f: int, g: int, v: int, rows: int, columns: int, slots: int, src: int, channels: int, strip: int, row0: int,
+    height: int, column0: int, width: int, padding: int,
+) -> None:  # fmt: skip
     """Fill the strip of `channels` channels from `src` (address of the first) for ``height x width`` output pixels."""
     size = word(g, SIZE)
     plane = word(g, PLANE)
@@ -77,7 +83,9 @@ def _fill_strip(f, g, v, rows, columns, slots, src, channels, strip, row0, heigh
                 end = min(n, max(begin, (word(g, PW_LO) + word(g, IW) - first + word(g, SW) - 1) // word(g, SW)))
                 index = columns + first * 8
                 if begin > 0:
-                    call_function(word(f, BORDER), at, plane, row, word(v, XC), step, index, word(g, SW), begin, channels, padding)
+                    call_function(
+                        word(f, BORDER), at, plane, row, word(v, XC), step, index, word(g, SW), begin, channels, padding
+                    )
                 if end > begin:
                     inner = row + (first + begin * word(g, SW) - word(g, PW_LO)) * step * size
                     to = at + begin * size
@@ -92,11 +100,17 @@ def _fill_strip(f, g, v, rows, columns, slots, src, channels, strip, row0, heigh
                         call_function(word(f, COPY_ANY), to, plane, inner, word(v, XC), end - begin, channels, stride)
                 if n > end:
                     index += end * word(g, SW) * 8
-                    call_function(word(f, BORDER), at + end * size, plane, row, word(v, XC), step, index, word(g, SW), n - end, channels, padding)
+                    call_function(
+                        word(f, BORDER), at + end * size, plane, row, word(v, XC), step, index, word(g, SW), n - end,
+                        channels, padding,
+                    )  # fmt: skip
 
 
 @jit
-def _pack_panel(f, dst, step, lanes, vectors, needed, src, offsets, count, where, pixel, width, pitch):  # type: ignore[no-untyped-def]
+def _pack_panel(
+    f: int, dst: int, step: int, lanes: int, vectors: int, needed: int, src: int, offsets: int, count: int, where: int,
+    pixel: int, width: int, pitch: int,
+) -> None:  # fmt: skip
     """Pack `needed` pixels, the first being number `pixel` of a grid of rows of `width` at distance `pitch`."""
     row = pixel // width
     column = pixel - row * width
@@ -127,7 +141,10 @@ def _pack_panel(f, dst, step, lanes, vectors, needed, src, offsets, count, where
 
 
 @jit
-def _pack_in_place(f, dst, step, lanes, vectors, needed, left, src, offsets, count, where, pixel):  # type: ignore[no-untyped-def]
+def _pack_in_place(
+    f: int, dst: int, step: int, lanes: int, vectors: int, needed: int, left: int, src: int, offsets: int, count: int,
+    where: int, pixel: int,
+) -> None:  # fmt: skip
     """Pack `needed` pixels from the source itself, of which only `left` elements from `pixel` on may be read."""
     if left >= vectors * lanes:
         for q in range(vectors):
@@ -142,7 +159,10 @@ def _pack_in_place(f, dst, step, lanes, vectors, needed, left, src, offsets, cou
 
 
 @jit
-def _task(i, tid, f, g, v, offsets, tiles, rows, columns, slots, weights, bias, limits, scratch, where_all):  # type: ignore[no-untyped-def]
+def _task(
+    i: int, tid: int, f: int, g: int, v: int, offsets: int, tiles: int, rows: int, columns: int, slots: int,
+    weights: int, bias: int, limits: int, scratch: int, where_all: int,
+) -> None:  # fmt: skip
     """Compute one task: a range of output channels for a block of pixels of one group and image."""
     size = word(g, SIZE)
     i, split = i // word(g, SPLITS), i % word(g, SPLITS)
@@ -203,10 +223,11 @@ def _task(i, tid, f, g, v, offsets, tiles, rows, columns, slots, weights, bias, 
 
 
 @jit
-def _multiply_pixels(  # type: ignore[no-untyped-def]
-    f, g, v, tiles, weights, bias, limits, group, split, k0, count, last, pixels, left, source, table, panels, tile,
-    where, pixel0, width, y, residual,
-):  # fmt: skip
+def _multiply_pixels(
+    f: int, g: int, v: int, tiles: int, weights: int, bias: int, limits: int, group: int, split: int, k0: int,
+    count: int, last: int, pixels: int, left: int, source: int, table: int, panels: int, tile: int, where: int,
+    pixel0: int, width: int, y: int, residual: int,
+) -> None:  # fmt: skip
     """Pack the panels of a block of k and multiply: pixels in vectors."""
     size, nr, lanes = word(g, SIZE), word(g, NR), word(g, LANES)
     vectors = nr // lanes
@@ -247,15 +268,17 @@ def _multiply_pixels(  # type: ignore[no-untyped-def]
                 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0,
             )  # fmt: skip
             call_function(
-                word(f, FINISH_ROWS), tile, nr, row + p * size, word(v, YC), height, valid, accumulate, last, offset, there, word(v, RC), code, limit
+                word(f, FINISH_ROWS), tile, nr, row + p * size, word(v, YC), height, valid, accumulate, last, offset, there,
+                word(v, RC), code, limit,
             )
 
 
 @jit
-def _multiply_channels(  # type: ignore[no-untyped-def]
-    f, g, v, tiles, weights, bias, limits, group, split, k0, count, last, pixels, left, source, table, panels, base,
-    where, pixel0, width, y, residual, is_last_block,
-):  # fmt: skip
+def _multiply_channels(
+    f: int, g: int, v: int, tiles: int, weights: int, bias: int, limits: int, group: int, split: int, k0: int,
+    count: int, last: int, pixels: int, left: int, source: int, table: int, panels: int, base: int, where: int,
+    pixel0: int, width: int, y: int, residual: int, is_last_block: int,
+) -> None:  # fmt: skip
     """Pack the tiles of pixels of a block of k and multiply: output channels in vectors."""
     size, nr, lanes = word(g, SIZE), word(g, NR), word(g, LANES)
     vectors = nr // lanes
@@ -316,18 +339,23 @@ def _multiply_channels(  # type: ignore[no-untyped-def]
                     0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0,
                 )  # fmt: skip
                 call_function(
-                    word(f, FINISH_COLUMNS), tile, nr, there, word(v, YW), height, valid, accumulate, last, offset, added, word(v, RW), code, limit
+                    word(f, FINISH_COLUMNS), tile, nr, there, word(v, YW), height, valid, accumulate, last, offset, added,
+                    word(v, RW), code, limit,
                 )
                 t += 1
         if last and not is_direct:
             added = residual + j * nr * word(v, RC) * size if residual != 0 else 0
             call_function(
-                word(f, STORE_TURNED), sums, y + j * nr * word(v, YC) * size, word(v, YC), pixels, valid, offset, added, word(v, RC), code, limit, tile
+                word(f, STORE_TURNED), sums, y + j * nr * word(v, YC) * size, word(v, YC), pixels, valid, offset, added,
+                word(v, RC), code, limit, tile,
             )
 
 
 @jit
-def dense(ctl, nthreads, ntasks, f, g, v, offsets, tiles, rows, columns, slots, weights, bias, limits):  # type: ignore[no-untyped-def]
+def dense(
+    ctl: int, nthreads: int, ntasks: int, f: Array, g: Array, v: Array, offsets: Array, tiles: Array, rows: Array,
+    columns: Array, slots: Array, weights: int, bias: int, limits: int,
+) -> None:  # fmt: skip
     """Convolve: ``y[n, oc, oh, ow] = act(sum over c, kh, kw of x[n, c, oh*sh + kh*dh, ow*sw + kw*dw] * w[oc, c, kh, kw] + ...)``.
 
     Parameters
@@ -376,7 +404,7 @@ def dense(ctl, nthreads, ntasks, f, g, v, offsets, tiles, rows, columns, slots, 
 
 
 @jit
-def pack_weights_pixels(w, tiles, kc, out):  # type: ignore[no-untyped-def]
+def pack_weights_pixels(w: Array, tiles: Array, kc: int, out: Array) -> None:
     """Pack weights (G, OC/G, K) into ``out[g][block of k][tile of rows][k][row]``; `tiles` holds the starts of tiles."""
     at = 0
     groups, _, depth = w.shape
@@ -393,7 +421,7 @@ def pack_weights_pixels(w, tiles, kc, out):  # type: ignore[no-untyped-def]
 
 
 @jit
-def pack_weights_channels(w, nr, kc, out):  # type: ignore[no-untyped-def]
+def pack_weights_channels(w: Array, nr: int, kc: int, out: Array) -> None:
     """Pack weights (G, OC/G, K) into ``out[g][block of k][panel][k][nr]``, the last panel filled up with zeros."""
     at = 0
     groups, channels, depth = w.shape

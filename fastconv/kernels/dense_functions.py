@@ -14,9 +14,11 @@ import numpy.typing as npt
 
 from fastconv.kernels import pack
 from fastconv.kernels._jit import jit
-from fastconv.kernels.epilogue import build_finish
+from fastconv.kernels.epilogue import Along, build_finish
 from fastconv.kernels.gemm import build_dispatch
 from fastconv.kernels.simd import I64, PTR, Value, i64, keepalive, kernel_intrinsic, new_function
+
+Array = npt.NDArray[Any]
 
 # Numbers in the table.
 (
@@ -30,7 +32,7 @@ def _build_table(module: Value, element: str, side: int) -> Value:
     function, b = new_function(module, f"dense_table_{element}_{side}", 1)
     if b is None:
         return function
-    along = "rows" if side == pack.COLUMNS else "columns"
+    along: Along = "rows" if side == pack.COLUMNS else "columns"
     functions = {
         GEMM: build_dispatch(module, element, "packed", along, prefetch=side == pack.ROWS, repeat=True),
         FINISH_ROWS: build_finish(module, element, "rows"),
@@ -58,13 +60,13 @@ _store_addresses = kernel_intrinsic(_build_table, literals=1)
 
 
 @jit
-def _pixels_table(like, out):  # type: ignore[no-untyped-def]
+def _pixels_table(like: Array, out: Array) -> None:
     _store_addresses(like, 0, out.ctypes.data)
     keepalive(out)
 
 
 @jit
-def _channels_table(like, out):  # type: ignore[no-untyped-def]
+def _channels_table(like: Array, out: Array) -> None:
     _store_addresses(like, 1, out.ctypes.data)
     keepalive(out)
 

@@ -243,7 +243,7 @@ def _splits(pieces: int, units: int, channels: int, threads: int) -> int:
     """Return into how many ranges of output channels to cut, so that tasks keep all threads busy to the end."""
     most = max(1, min(units, channels // SPLIT_CHANNELS))
     for splits in range(1, most + 1):
-        tasks = pieces * splits
+        tasks = max(1, pieces) * splits
         if tasks / threads / -(-tasks // threads) >= 0.95:
             return splits
     return most

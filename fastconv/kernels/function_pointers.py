@@ -38,8 +38,7 @@ def address_intrinsic(build: Callable[..., Any]) -> Any:
     return address
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def call_function(typingctx: Any, address: Any, *args: Any) -> Any:  # noqa: ARG001
+def _call_function(typingctx: Any, address: Any, *args: Any) -> Any:  # noqa: ARG001
     """Call the function at `address` with integer arguments; it returns nothing."""
     signature = types.void(types.intp, types.StarArgTuple.from_types((types.intp,) * len(args)))
 
@@ -52,8 +51,7 @@ def call_function(typingctx: Any, address: Any, *args: Any) -> Any:  # noqa: ARG
     return signature, codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def word(typingctx: Any, address: Any, index: Any) -> Any:  # noqa: ARG001
+def _word(typingctx: Any, address: Any, index: Any) -> Any:  # noqa: ARG001
     """Return the 64-bit integer number `index` of the table at `address`.
 
     Drivers that hand tables on as addresses compile in half the time of ones that hand on arrays.
@@ -66,8 +64,7 @@ def word(typingctx: Any, address: Any, index: Any) -> Any:  # noqa: ARG001
     return types.int64(types.int64, types.int64), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def set_word(typingctx: Any, address: Any, index: Any, value: Any) -> Any:  # noqa: ARG001
+def _set_word(typingctx: Any, address: Any, index: Any, value: Any) -> Any:  # noqa: ARG001
     """Store a 64-bit integer as number `index` of the table at `address`."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
@@ -76,3 +73,10 @@ def set_word(typingctx: Any, address: Any, index: Any, value: Any) -> Any:  # no
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), codegen
+
+
+#: ``word(address, index)`` and ``set_word(address, index, value)`` in jitted code.
+word: Any = intrinsic(_word)
+set_word: Any = intrinsic(_set_word)
+#: ``call_function(address, *arguments)`` in jitted code.
+call_function: Any = intrinsic(_call_function)

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-
 from fastconv.kernels.epilogue import Epilogue, build_finish
 from fastconv.kernels.gemm import register_tile
 from fastconv.kernels.simd import I64, Emitter, Value, i64, new_function
@@ -133,12 +132,12 @@ def build_copy(module: Value, element: str, stride: int) -> Value:
     dst, plane, src, gap, n, channels = function.args[:6]
     lanes = e.lanes
 
-    def vector(v: Value, to: Value, origin: Value) -> None:
+    def vector(v: Value, to: Value, origin: Value) -> list[Value]:
         j = b.mul(v, i64(lanes))
         if stride == 1:
             mask = e.as_mask(e.range_mask(i64(0), b.sub(n, j)))
             e.store(e.masked_load(e.offset(origin, j), mask), e.offset(to, j))
-            return
+            return []
         # Two vectors of which the even lanes are kept; the last element read is number 2n - 2.
         left = b.sub(b.mul(b.sub(n, j), i64(2)), i64(1))
         pair = [
@@ -147,14 +146,16 @@ def build_copy(module: Value, element: str, stride: int) -> Value:
             for half in (0, 1)
         ]  # fmt: skip
         e.store(e.shuffle(pair[0], pair[1], [2 * lane for lane in range(lanes)]), e.offset(to, j))
+        return []
 
-    def whole(v: Value, to: Value, origin: Value) -> None:
+    def whole(v: Value, to: Value, origin: Value) -> list[Value]:
         j = b.mul(v, i64(lanes))
         if stride == 1:
             e.store(e.load(e.offset(origin, j)), e.offset(to, j))
-            return
+            return []
         low, high = (e.load(e.offset(origin, b.add(b.mul(j, i64(2)), i64(half * lanes)))) for half in (0, 1))
         e.store(e.shuffle(low, high, [2 * lane for lane in range(lanes)]), e.offset(to, j))
+        return []
 
     def channel(_: Value, carried: list[Value]) -> list[Value]:
         to, origin = carried
@@ -168,11 +169,9 @@ def build_copy(module: Value, element: str, stride: int) -> Value:
         else:
             # A whole vector of stride 2 reads 2*lanes elements, of which the last is not one of the row's.
             full = b.sdiv(n if stride == 1 else b.sub(n, i64(1)), i64(lanes))
-            e.loop(full, [], lambda v, _: whole(v, to, origin) or [], "whole")
-            e.loop(
-                b.sub(b.sdiv(b.add(n, i64(lanes - 1)), i64(lanes)), full), [],
-                lambda v, _: vector(b.add(v, full), to, origin) or [], "tail",
-            )  # fmt: skip
+            e.loop(full, [], lambda v, _: whole(v, to, origin), "whole")
+            tails = b.sub(b.sdiv(b.add(n, i64(lanes - 1)), i64(lanes)), full)
+            e.loop(tails, [], lambda v, _: vector(b.add(v, full), to, origin), "tail")
         return [e.offset(to, plane), e.offset(origin, gap)]
 
     e.loop(channels, [e.ptr(dst), e.ptr(src)], channel, "channel")
@@ -203,18 +202,19 @@ def build_turn(module: Value, element: str) -> Value:
             pixel = b.select(b.icmp_signed("<", pixel, last), pixel, last)  # past the end: the last one again
             pixels.append(b.mul(pixel, gap))
 
-        def square(c: Value, loads: Any) -> None:
+        def square(c: Value, loads: Any) -> list[Value]:
             turned = e.transpose([loads(b.add(pixel, c)) for pixel in pixels])
             for i, value in enumerate(turned):
                 e.store(value, e.ptr(_scaled(e, dst, b.add(b.mul(b.add(c, i64(i)), plane), j))))
+            return []
 
         whole = b.sdiv(channels, lanes)
-        e.loop(whole, [], lambda q, _: square(b.mul(q, lanes), lambda o: e.load(e.ptr(_scaled(e, src, o)))) or [], "square")
+        e.loop(whole, [], lambda q, _: square(b.mul(q, lanes), lambda o: e.load(e.ptr(_scaled(e, src, o)))), "square")
         c = b.mul(whole, lanes)
         mask = e.range_mask(i64(0), b.sub(channels, c))
         e.loop(
             b.select(b.icmp_signed("<", c, channels), i64(1), i64(0)), [],
-            lambda _i, _: square(c, lambda o: e.masked_load(e.ptr(_scaled(e, src, o)), e.as_mask(mask))) or [], "rest",
+            lambda _i, _: square(c, lambda o: e.masked_load(e.ptr(_scaled(e, src, o)), e.as_mask(mask))), "rest",
         )  # fmt: skip
         return []
 
@@ -266,7 +266,12 @@ def build_fill(module: Value, element: str) -> Value:
 
     def channel(_: Value, carried: list[Value]) -> list[Value]:
         [to] = carried
-        e.loop(vectors, [], lambda v, _: e.store(value, e.offset(to, b.mul(v, i64(e.lanes)))) or [], "vector")
+
+        def vector(v: Value, _: list[Value]) -> list[Value]:
+            e.store(value, e.offset(to, b.mul(v, i64(e.lanes))))
+            return []
+
+        e.loop(vectors, [], vector, "vector")
         return [e.offset(to, plane)]
 
     e.loop(channels, [e.ptr(dst)], channel, "channel")

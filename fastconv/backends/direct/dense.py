@@ -10,6 +10,7 @@ from fastconv._typing import Array
 from fastconv.backends.base import Algorithm, Work, summation_bound, workspace_limit
 from fastconv.errors import UnsupportedProblem
 from fastconv.kernels import dense
+from fastconv.kernels.dense_functions import functions
 from fastconv.kernels.dense_layout import (
     DenseLayout,
     Geometry,
@@ -19,7 +20,6 @@ from fastconv.kernels.dense_layout import (
     pack_weights,
     pixels_cost,
 )
-from fastconv.kernels.dense_functions import functions
 from fastconv.kernels.epilogue import activation_code
 from fastconv.kernels.gemm import register_tile
 from fastconv.kernels.threads import pool
@@ -137,14 +137,14 @@ class DensePlan(Plan):
         )  # fmt: skip
 
     def execute(self, x: Array, residual: Array | None, out: Array) -> None:
+        """Compute into `out`; a temporary array only where neither the pixels nor the channels of `out` are neighbours."""
         strides = _result_strides(out)
         if not self._can_store(strides):
-            # Neither the pixels nor the channels of the result are neighbours.
             target = np.empty(out.shape, out.dtype)
             self.execute(x, residual, target)
             out[...] = target
             return
-        added = (0, 0, 0, 0)
+        added: tuple[int, ...] = (0, 0, 0, 0)
         if residual is not None:
             added = _result_strides(residual)
             pixels, channels = strides[3] == 1, strides[1] == 1
