@@ -1,0 +1,129 @@
+"""direct:depthwise, direct:grouped and direct:planar: few channels per output, on kernels that tile rows."""
+
+from __future__ import annotations
+
+import functools
+
+from fastconv._typing import Array
+from fastconv.backends.base import Algorithm, Work, summation_bound, workspace_limit
+from fastconv.backends.direct.planar_plan import PlanarLayout, PlanarPlan
+from fastconv.errors import UnsupportedProblem
+from fastconv.machine import Machine
+from fastconv.plans import Plan
+from fastconv.problem import ConvProblem
+
+#: Channels per group up to which a tile of whole rows competes with a matrix product.
+FEW_CHANNELS = 4
+#: Share of the FMA peak of a register tile's inner loop, and cycles beside it per vector of results.
+INNER_EFFICIENCY = 0.85
+VECTOR_CYCLES = 1.7
+#: The same loop with rows of stride 2 taken apart in registers.
+DEINTERLEAVE_EFFICIENCY = 0.42
+#: Cycles to pack a vector of a source row, by whole vectors and by single elements.
+PACK_CYCLES, PACK_ELEMENT_CYCLES = 1.5, 3.0
+#: Cycles per row of the result and per plane beside its vectors.
+ROW_CYCLES, PLANE_CYCLES = 6.0, 60.0
+
+
+class PlanarAlgorithm(Algorithm):
+    """What the three rows share: sums of shifted source rows, a register tile of rows and vectors at a time."""
+
+    rounding = "elementwise"
+    dtypes = ("float32", "float64")
+
+    def work(self, problem: ConvProblem, machine: Machine) -> Work:
+        """Return the cycles of the register tiles, borders and packing included, as flops at the peak."""
+        per_cycle, cycles, tasks = _modelled(problem, machine.target.name)
+        p = problem
+        return Work(
+            flops=cycles * per_cycle,
+            nbytes=p.x_nbytes + p.out_nbytes * (2 if p.has_residual else 1),
+            setup_nbytes=2 * p.w_nbytes,
+            parallelism=tasks,
+        )
+
+    def error_bound(self, problem: ConvProblem, x: Array, w: Array) -> Array:
+        """Return gamma_k * S elementwise."""
+        return summation_bound(problem, x, w)
+
+    def make_plan(
+        self, problem: ConvProblem, w: Array, bias: Array | None = None, *, threads: int = 1, max_workspace: int | None = None
+    ) -> Plan:
+        """Pack the weights output channels innermost."""
+        limit = workspace_limit(problem, max_workspace)
+        needed = PlanarLayout(problem).packed_nbytes
+        if needed > limit:
+            raise UnsupportedProblem(
+                f"backend {self.name!r} needs {needed} bytes of workspace for {problem}, "
+                f"but max_workspace is {limit}. Raise max_workspace or omit backend=."
+            )
+        return PlanarPlan(self.name, problem, w, bias, min(threads, limit // needed) if needed else threads)
+
+
+class Depthwise(PlanarAlgorithm):
+    """Each input channel has its own output channels."""
+
+    name = "direct:depthwise"
+    summary = "depthwise layers: rows of each channel in register tiles, read in place"
+
+    def why_not(self, problem: ConvProblem) -> str | None:
+        """Return the reason unless each input channel is a group of its own."""
+        p = problem
+        if not p.is_depthwise:
+            return f"it needs one input channel per group and several groups, got groups = {p.g} with {p.ic} input channels"
+        return self.dtype_reason(p)
+
+
+class Grouped(PlanarAlgorithm):
+    """Groups too narrow for a matrix product."""
+
+    name = "direct:grouped"
+    summary = "grouped layers with few channels per group: several output channels share each source vector"
+
+    def why_not(self, problem: ConvProblem) -> str | None:
+        """Return the reason unless there are groups of 2 to 16 input channels."""
+        p, most = problem, 4 * FEW_CHANNELS
+        if p.g == 1 or not 1 < p.ic // p.g <= most:
+            return f"it needs several groups of 2 to {most} input channels, got groups = {p.g} with {p.ic} input channels"
+        return self.dtype_reason(p)
+
+
+class Planar(PlanarAlgorithm):
+    """Single-channel images, first layers, layers that end in a few channels."""
+
+    name = "direct:planar"
+    summary = "images and layers with few input or output channels: register tiles of rows, read in place"
+
+    def why_not(self, problem: ConvProblem) -> str | None:
+        """Return the reason unless there is one group with few input or output channels."""
+        p = problem
+        if p.g != 1 or (min(p.ic, p.oc) > FEW_CHANNELS and max(p.ic, p.oc) > 4 * FEW_CHANNELS):
+            return (
+                f"it needs one group and at most {FEW_CHANNELS} input or output channels (or at most {4 * FEW_CHANNELS} of both), "
+                f"got groups = {p.g}, {p.ic} -> {p.oc} channels"
+            )
+        return self.dtype_reason(p)
+
+
+@functools.lru_cache(maxsize=512)
+def _modelled(problem: ConvProblem, target_name: str) -> tuple[float, float, int]:
+    """Return (flops per cycle at the peak, modelled cycles, number of tasks)."""
+    del target_name
+    p, layout = problem, PlanarLayout(problem)
+    c, lanes, mo = layout.columns, layout.lanes, layout.tile.mo
+    vectors = 1 if c.tail else c.tiles * c.v + c.rest + (2 if c.border == 2 else 0)
+    rows = -(-p.oh // layout.tile.r) * layout.tile.r
+    efficiency = DEINTERLEAVE_EFFICIENCY if layout.spec.deinterleaves else INNER_EFFICIENCY
+    # Few independent sums leave the FMA units waiting; a single row or vector of narrow rows has no more.
+    sums = min(12, mo * layout.tile.r * c.v)
+    efficiency *= min(1.0, (sums + 4) / 12)
+    per_vector = p.reduction / 2 / efficiency + VECTOR_CYCLES
+    cycles = p.oc * rows * (vectors * per_vector + ROW_CYCLES / mo) + layout.planes * PLANE_CYCLES
+    if not layout.is_in_place:
+        width = p.iw / lanes * (PACK_CYCLES if p.sw <= 2 else lanes * PACK_ELEMENT_CYCLES)
+        margins = len(layout.margins) * PACK_ELEMENT_CYCLES
+        cycles += p.ic * layout.strips * layout.strip_rows * (width + margins + 8)
+    return 4.0 * lanes, p.mb * cycles, p.mb * layout.chunks * layout.strips
+
+
+ALGORITHMS: tuple[Algorithm, ...] = (Depthwise(), Grouped(), Planar())

@@ -1,0 +1,206 @@
+"""The plan behind the planar rows of the table (depthwise, grouped, few channels): layout, tasks, row tables."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastconv._typing import Array
+from fastconv.kernels.epilogue import activation_code
+from fastconv.kernels.planar import ACTIVATION, BIAS, GEOMETRY, PAD_ROW, RESIDUAL, PlanarSpec
+from fastconv.kernels.planar_layout import Columns, RegisterTile, choose_tile, cut_in_place, cut_packed, load_offsets
+from fastconv.kernels.planar_pack import SLACK_VECTORS
+from fastconv.kernels.planar_run import ALIGNMENT, planar_functions, planar_run
+from fastconv.kernels.target import host
+from fastconv.kernels.threads import pool
+from fastconv.plans import Plan, address
+from fastconv.problem import ConvProblem
+
+#: A task takes about this many products, so that the cost of starting it does not show.
+TASK_MACS = 400_000
+#: A problem is cut into this many tasks at least, as long as each has so many products.
+LEAST_TASKS, LEAST_TASK_MACS = 8, 60_000
+#: Source rows of a strip that is read once per block of output channels: they stay in a core's first-level cache.
+STRIP_NBYTES = 24 * 2**10
+#: Geometries kept by a plan, one per set of strides of source, result and residual.
+KEPT_GEOMETRIES = 8
+
+
+class PlanarLayout:
+    """What is decided for a problem before any array is seen; immutable.
+
+    Attributes
+    ----------
+    tile : RegisterTile
+    columns : Columns
+        How a row is cut into vectors.
+    is_in_place : bool
+        Whether the source is read in place; otherwise strips of it are packed.
+    spec : PlanarSpec
+    strips, chunks : int
+        Tasks per image: strips of rows, chunks of output planes.
+    """
+
+    def __init__(self, problem: ConvProblem, tile: RegisterTile | None = None) -> None:
+        p, target = problem, host()
+        self.problem = p
+        self.lanes = lanes = target.lanes(p.itemsize)
+        self.inputs, outputs = p.ic // p.g, p.oc // p.g
+        if tile is None:
+            tile = choose_tile((p.kh, p.kw), (p.sh, p.sw), (self.inputs, outputs), (p.oh, -(-p.ow // lanes)), target.registers)
+        self.tile = tile
+        columns = self._columns_in_place()
+        self.is_in_place = columns is not None
+        self.columns: Columns = cut_packed(p.ow, lanes, tile.v) if columns is None else columns
+        c = self.columns
+        epilogue = BIAS * p.has_bias + RESIDUAL * p.has_residual + ACTIVATION * (p.activation is not None)
+        self.spec = PlanarSpec(
+            tile.mo, tile.r, c.v, c.rest, p.kh, p.kw, p.sh, p.sw, p.dh, p.dw, int(self.inputs > 1), c.border, c.left_masked,
+            c.right_masked, c.tail, int(not self.is_in_place), int(tile.reloads), epilogue,
+        )  # fmt: skip
+        self.planes, self.blocks = p.oc // tile.mo, outputs // tile.mo
+        self.row_span = (p.kh - 1) * p.dh + 1
+        self._set_packed_row()
+        self._set_tasks()
+
+    def _columns_in_place(self) -> Columns | None:
+        p = self.problem
+        deinterleaves = p.sw == 2 and p.dw == 1 and self.tile.mo == 1
+        if not p.pads_with_zeros or (p.sw != 1 and not deinterleaves) or p.kw > 32:
+            return None
+        offsets = load_offsets(p.kw, p.sw, p.dw, self.lanes, deinterleaves=deinterleaves)
+        return cut_in_place(p.ow, p.iw, p.pw_lo, p.sw, offsets, self.lanes, self.tile.v)
+
+    def _set_packed_row(self) -> None:
+        """Find the form of a packed row: bytes of a phase and of a row, start of the slack, margins."""
+        p, lanes = self.problem, self.lanes
+        width = p.pw_lo + p.iw + p.pw_hi
+        read = max(p.ow, lanes) + (p.kw - 1) * p.dw // p.sw
+        columns = max((-(-max(-(-width // p.sw), read) // lanes) + 1), SLACK_VECTORS) * lanes
+        self.phase = columns * p.itemsize
+        # Rows a multiple of a page apart would share cache sets.
+        self.packed_row = p.sw * self.phase + (ALIGNMENT if p.sw * self.phase % 4096 == 0 else 0)
+        self.slack = (columns - SLACK_VECTORS * lanes) * p.itemsize
+        index = p.col_index()
+        margins = [
+            (j % p.sw * self.phase + j // p.sw * p.itemsize, PAD_ROW if index[j] < 0 else index[j])
+            for j in range(width)
+            if not p.pw_lo <= j < p.pw_lo + p.iw
+        ]
+        self.margins = np.array(margins, np.int64).reshape(-1, 2)
+
+    def _set_tasks(self) -> None:
+        """Cut an image into tasks; independent of the number of threads, so that results are too."""
+        p, tile = self.problem, self.tile
+        macs = p.oc * p.oh * p.ow * p.reduction
+        row_blocks = -(-p.oh // tile.r)
+        wanted = max(1, min(max(LEAST_TASKS, macs * p.mb // TASK_MACS), macs * p.mb // LEAST_TASK_MACS) // max(1, p.mb))
+        if self.blocks == 1:
+            per_plane = -(-wanted // self.planes)
+            self.chunks = min(self.planes, wanted)
+        else:
+            row_nbytes = self.packed_row if not self.is_in_place else p.iw * p.itemsize
+            rows = max(STRIP_NBYTES // (self.inputs * row_nbytes) - self.row_span, 2 * self.row_span) // p.sh
+            per_plane = max(-(-wanted // p.g), -(-p.oh // max(rows, 1)))
+            self.chunks = p.g
+        if not self.is_in_place:
+            # Neighbouring strips both pack the rows they share: let that be a small part.
+            per_plane = min(per_plane, max(1, p.oh * p.sh // (4 * self.row_span)))
+        self.strips = max(1, min(per_plane, row_blocks // 2))
+        strip_rows = -(-row_blocks // self.strips) * tile.r
+        self.strip_rows = (strip_rows - 1) * p.sh + self.row_span
+        sources = self.inputs * (-(-self.planes // self.chunks) if self.blocks == 1 else 1)
+        self.packed_nbytes = 0 if self.is_in_place else sources * self.strip_rows * self.packed_row
+
+    @property
+    def description(self) -> str:
+        """The decisions in a few words."""
+        where = "read in place" if self.is_in_place else "packed strips"
+        return f"tiles of {self.tile.mo} channels x {self.tile.r} rows x {self.columns.v} vectors, {where}"
+
+
+class PlanarPlan(Plan):
+    """Depthwise, grouped and few-channel convolutions on `fastconv.kernels.planar`."""
+
+    def __init__(
+        self, backend: str, problem: ConvProblem, w: Array, bias: Array | None, threads: int, tile: RegisterTile | None = None
+    ) -> None:
+        p = problem
+        self.layout = layout = PlanarLayout(p, tile)
+        mo = layout.tile.mo
+        self._weights = np.ascontiguousarray(w.reshape(p.oc // mo, mo, layout.inputs, p.kh, p.kw).transpose(0, 2, 3, 4, 1))
+        super().__init__(
+            backend, p, threads=threads, workspace_nbytes=threads * layout.packed_nbytes, packed_nbytes=self._weights.nbytes,
+            description=layout.description,
+        )  # fmt: skip
+        self._bias = None if bias is None else bias.copy()
+        self._activation, low, high = activation_code(p.activation)
+        self._limits = np.array([low, high], p.dtype)
+        self._masks = layout.columns.masks.astype(f"i{p.itemsize}")
+        self._pad_row = np.full(p.iw + p.pw_lo + p.pw_hi + 4 * layout.lanes, p.padding_value, p.dtype)
+        self._packed_rows = np.arange(layout.strip_rows, dtype=np.int64) * layout.packed_row
+        self._functions = planar_functions(p.dtype, *layout.spec)
+        self._geometries: dict[Any, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = {}
+        self._lock = threading.Lock()
+
+    def execute(self, x: Array, residual: Array | None, out: Array) -> None:
+        p, item = self.problem, self.problem.itemsize
+        if self.layout.is_in_place and x.strides[3] != item and p.iw > 1:
+            x = np.ascontiguousarray(x)
+        if residual is not None and residual.strides[3] != item:
+            residual = np.ascontiguousarray(residual)
+        target = out if out.strides[3] == item or p.ow == 1 else np.empty(p.out_shape, p.dtype)
+        added = target if residual is None else residual
+        geometry, _ = self._geometry(x.strides, target.strides, added.strides)
+        planar_run(
+            pool.handle(self.threads), self.threads, geometry, address(x), address(self._weights), address(target),
+            0 if self._bias is None else address(self._bias), address(added),
+        )  # fmt: skip
+        if target is not out:
+            out[...] = target
+
+    def _geometry(self, *strides: tuple[int, ...]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return (geometry, row table) for the strides of source, result and residual, kept for the next call."""
+        found = self._geometries.get(strides)
+        if found is None:
+            found = self._make_geometry(*strides)
+            with self._lock:
+                if len(self._geometries) >= KEPT_GEOMETRIES:
+                    self._geometries = {}
+                self._geometries[strides] = found
+        return found
+
+    def _make_geometry(
+        self, src: tuple[int, ...], dst: tuple[int, ...], residual: tuple[int, ...]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        p, layout, mo = self.problem, self.layout, self.layout.tile.mo
+        c = layout.columns
+        index = p.row_index()
+        row_table = np.where(index < 0, PAD_ROW, index * src[2])
+        group = layout.inputs * src[1]
+        if layout.is_in_place:
+            row_table = np.where(index < 0, PAD_ROW, row_table - p.pw_lo * p.itemsize)
+            reduction_step, src_step = src[1], group if layout.blocks == 1 else 0
+        else:
+            reduction_step = layout.strip_rows * layout.packed_row
+            src_step = layout.inputs * reduction_step if layout.blocks == 1 else 0
+        values = {
+            "reduction": layout.inputs, "reduction_step": reduction_step, "src_step": src_step,
+            "weights_step": self._weights[0].nbytes, "dst_step": mo * dst[1], "bias_step": mo * p.itemsize,
+            "residual_step": mo * residual[1], "dst_row": dst[2], "dst_channel": dst[1], "residual_row": residual[2],
+            "residual_channel": residual[1], "pad_row": address(self._pad_row), "masks": address(self._masks),
+            "right": c.right, "first": c.first, "tiles": c.tiles, "last": c.last, "rest": c.rest_column, "phase": layout.phase,
+            "activation": self._activation, "limits": address(self._limits),
+            "packed_row": layout.packed_row, "width": p.iw, "src_column": src[3], "shift": p.pw_lo,
+            "margins": address(layout.margins), "margin_count": len(layout.margins), "slack": layout.slack,
+            "kernel": self._functions[0], "pack": self._functions[1],
+            "tasks": p.mb * layout.chunks * layout.strips, "strips": layout.strips, "chunks": layout.chunks,
+            "all_rows": p.oh, "all_planes": layout.planes, "blocks": layout.blocks,
+            "src_image": src[0], "src_group": group, "src_channel": src[1], "dst_image": dst[0], "residual_image": residual[0],
+            "row_table": address(row_table), "packed_rows": address(self._packed_rows), "packed_nbytes": layout.packed_nbytes,
+            "tile_rows": layout.tile.r, "row_stride": p.sh, "row_span": layout.row_span, "packed_planes": int(layout.blocks == 1),
+        }  # fmt: skip
+        return np.array([values[name] for name in GEOMETRY], np.int64), row_table

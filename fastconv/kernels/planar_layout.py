@@ -1,0 +1,161 @@
+"""Numbers behind a planar kernel: its register tile, and how a row of the result is cut into vectors."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+#: Rows with at least this many full tiles end with one that overlaps, instead of a kernel part of its own.
+MANY_TILES = 8
+
+
+class RegisterTile(NamedTuple):
+    """Output channels, rows and vectors of a register tile, and whether weights are loaded anew for each row."""
+
+    mo: int
+    r: int
+    v: int
+    reloads: bool
+
+
+def choose_tile(kernel: tuple[int, int], stride: tuple[int, int], channels: tuple[int, int], extent: tuple[int, int], registers: int) -> RegisterTile:
+    """Return the register tile for a kernel.
+
+    Parameters
+    ----------
+    kernel, stride : (int, int)
+        Along height and width.
+    channels : (int, int)
+        Input and output channels per group.
+    extent : (int, int)
+        Rows of the result, and vectors in a row (rounded up).
+    registers : int
+        Vector registers of the target.
+
+    Notes
+    -----
+    A tile needs about a dozen independent sums to hide the latency of the FMA units, and must leave registers
+    for a source vector or three and a weight. Rows share source vectors (a vector is used by up to KH rows),
+    vectors share weights. The values for 16 registers were measured; with 32 the rows double.
+    """
+    kh, kw = kernel
+    inputs, outputs = channels
+    rows, vectors = extent
+    if outputs > 1:
+        mo = largest_block(outputs)
+        r, v = {2: (2, 3), 3: (1, 4), 4: (1, 3), 5: (1, 2), 6: (1, 2), 7: (1, 1), 8: (1, 1)}.get(mo, (4, 3))
+        reloads = kh * kw > 25
+    else:
+        mo = 1
+        if kh == 1:
+            r, v, reloads = (1, 8, False) if rows == 1 else (3, 4, False)
+        elif kh * kw <= 9 and inputs == 1:
+            r, v, reloads = (rows if vectors == 1 and rows <= 7 else 4), 1, False
+        elif stride[1] > 1:
+            r, v, reloads = 4, 1, True
+        elif kh <= 8:
+            r, v, reloads = 4, 3, True
+        else:
+            r, v, reloads = 6, 2, True
+    if v > vectors:
+        r, v = r * v // vectors, vectors
+    if registers >= 32:
+        r *= 2
+    return RegisterTile(mo, min(r, rows), v, reloads)
+
+
+def largest_block(outputs: int) -> int:
+    """Return how many output channels a tile computes at once: the best divisor."""
+    for mo in (4, 6, 5, 3, 8, 7, 2):
+        if outputs % mo == 0:
+            return mo
+    return 1
+
+
+class Columns(NamedTuple):
+    """How a row is cut into vectors; the fields are those of `PlanarSpec` and `GEOMETRY`."""
+
+    border: int
+    v: int
+    rest: int
+    left_masked: int
+    right_masked: int
+    tail: int
+    right: int
+    first: int
+    tiles: int
+    last: int
+    rest_column: int
+    masks: npt.NDArray[np.int64]
+
+
+def load_offsets(kw: int, sw: int, dw: int, lanes: int, *, deinterleaves: bool) -> list[int]:
+    """Return the first column, from the vector's own, of each load of a vector, in the order of the masks."""
+    if deinterleaves:
+        return [offset for tap in range(0, kw, 2) for offset in (tap, tap + lanes)]
+    return [tap * dw for tap in range(kw)]
+
+
+def cut_in_place(ow: int, width: int, pad: int, sw: int, offsets: list[int], lanes: int, v: int) -> Columns | None:
+    """Cut a row that is read in place; None if the borders reach beyond the first and last vector.
+
+    Parameters
+    ----------
+    ow, width : int
+        Columns of the result and of the source.
+    pad : int
+        Left padding.
+    offsets : list of int
+        See `load_offsets`.
+    lanes, v : int
+        Lanes of a vector, vectors of the full tile.
+    """
+    if ow < lanes:
+        masks, (bits,) = _masks([0], width, pad, sw, offsets, lanes)
+        return Columns(1, 1, 0, bits, 0, ow, 0, 0, 0, 0, 0, masks)
+    low = -(-pad // sw)
+    high = (width + pad - max(offsets) - lanes) // sw
+    if low == 0 and high >= ow - lanes:
+        return _tiles(0, 0, ow, (0, ow - lanes), lanes, v, (0, 0), np.zeros(0, np.int64))
+    masks, bits = _masks([0, ow - lanes], width, pad, sw, offsets, lanes)
+    if ow <= 2 * lanes:
+        return Columns(2, 1, 0, *bits, 0, ow - lanes, 0, 0, 0, 0, masks)
+    if low > lanes or high < ow - 2 * lanes or high < low:
+        return None
+    return _tiles(2, lanes, ow - lanes, (low, high), lanes, v, (bits[0], bits[1]), masks, ow - lanes)
+
+
+def cut_packed(ow: int, lanes: int, v: int) -> Columns:
+    """Cut a row whose source is packed: every vector of it can be loaded."""
+    empty = np.zeros(0, np.int64)
+    if ow < lanes:
+        return Columns(1, 1, 0, 0, 0, ow, 0, 0, 0, 0, 0, empty)
+    return _tiles(0, 0, ow, (0, ow - lanes), lanes, v, (0, 0), empty)
+
+
+def _tiles(
+    border: int, start: int, stop: int, limits: tuple[int, int], lanes: int, v: int, bits: tuple[int, int],
+    masks: npt.NDArray[np.int64], right: int = 0,
+) -> Columns:  # fmt: skip
+    """Cover columns start .. stop - 1 by tiles of v vectors, whose columns lie within `limits`, and one of `rest`."""
+    low, high = limits
+    count = -(-(stop - start) // lanes)
+    v = max(1, min(v, count, (high - low) // lanes + 1))
+    tiles, rest = divmod(count, v)
+    if rest and tiles >= MANY_TILES:
+        tiles, rest = tiles + 1, 0
+    last = min(stop - v * lanes, high - (v - 1) * lanes) if not rest else start + (tiles - 1) * v * lanes
+    rest_column = max(low, min(stop - rest * lanes, high - (rest - 1) * lanes)) if rest else 0
+    return Columns(border, v, rest, *bits, 0, right, start, tiles, max(low, last), rest_column, masks)
+
+
+def _masks(
+    columns: list[int], width: int, pad: int, sw: int, offsets: list[int], lanes: int
+) -> tuple[npt.NDArray[np.int64], list[int]]:
+    """Return the masks [vector][load][lane] of border vectors and, per vector, the bits of the loads that need them."""
+    starts = np.array(columns)[:, None, None] * sw - pad + np.array(offsets)[None, :, None] + np.arange(lanes)
+    inside = (starts >= 0) & (starts < width)
+    bits = [sum(1 << int(q) for q in np.flatnonzero(~part.all(axis=1))) for part in inside]
+    return np.where(inside, np.int64(-1), np.int64(0)), bits

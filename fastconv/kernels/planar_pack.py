@@ -1,0 +1,133 @@
+"""Packing of a strip of source rows with their borders, split by column phase, for `fastconv.kernels.planar`."""
+
+from __future__ import annotations
+
+from fastconv.kernels.planar import GEOMETRY, PAD_ROW, PlanarSpec
+from fastconv.kernels.simd import I64, Emitter, Value, i64, new_function
+
+#: Zeroed vectors at the end of each phase of a packed row: lanes that are read but never stored.
+SLACK_VECTORS = 3
+
+
+class _Pack(Emitter):
+    """Writes the packing of one row."""
+
+    def __init__(self, module: Value, builder: Value, element: str, spec: PlanarSpec, geometry: Value) -> None:
+        super().__init__(module, builder, element)
+        self.sw = spec.sw
+        table = self.ptr(geometry)
+        self.g = {
+            name: builder.load(builder.gep(table, [i64(i)], source_etype=I64), typ=I64, align=8) for i, name in enumerate(GEOMETRY)
+        }
+
+    def phase_pointer(self, row: Value, column: Value) -> Value:
+        """Return the pointer to a padded column in a packed row."""
+        b = self.b
+        if self.sw == 1:
+            return self.offset(row, column)
+        phase = b.mul(b.urem(column, i64(self.sw)), self.g["phase"])
+        return self.offset(self.offset_nbytes(row, phase), b.udiv(column, i64(self.sw)))
+
+    def pack_row(self, packed: Value, source: Value, column_nbytes: Value, fill: Value) -> None:
+        """Copy one source row: slack, then whole vectors, then single columns, then the margins."""
+        b, g, lanes = self.b, self.g, self.lanes
+        for phase in range(self.sw):
+            start = self.offset_nbytes(packed, b.add(g["slack"], b.mul(g["phase"], i64(phase))))
+            for k in range(SLACK_VECTORS):
+                self.store(self.zero(), self.offset(start, k * lanes))
+        done = i64(0)
+        if self.sw <= 2:
+            done = self._copy_vectors(packed, source, column_nbytes)
+
+        def column(i: Value, _: list[Value]) -> list[Value]:
+            c = b.add(done, i)
+            value = self.load_scalar(self.offset_nbytes(source, b.mul(c, column_nbytes)))
+            b.store(value, self.phase_pointer(packed, b.add(c, g["shift"])), align=self.nbytes)
+            return []
+
+        self.loop(b.sub(g["width"], done), [], column, "column")
+        table = self.ptr(g["margins"])
+
+        def margin(i: Value, _: list[Value]) -> list[Value]:
+            twice = b.shl(i, i64(1))
+            to, origin = (
+                b.load(b.gep(table, [index], source_etype=I64), typ=I64, align=8) for index in (twice, b.add(twice, i64(1)))
+            )
+            place = self.offset_nbytes(source, b.mul(origin, column_nbytes))
+            value = self.load_scalar(b.select(b.icmp_signed("==", origin, i64(PAD_ROW)), fill, place))
+            b.store(value, self.offset_nbytes(packed, to), align=self.nbytes)
+            return []
+
+        self.loop(g["margin_count"], [], margin, "margin")
+
+    def _copy_vectors(self, packed: Value, source: Value, column_nbytes: Value) -> Value:
+        """Copy what whole vectors cover (the last one overlaps) and return the number of columns done."""
+        b, g, lanes = self.b, self.g, self.lanes
+        step = self.sw * lanes
+        is_unit = b.icmp_signed("==", column_nbytes, i64(self.nbytes))
+        fits = b.and_(is_unit, b.icmp_signed(">=", g["width"], i64(step)))
+        covered = g["width"] if self.sw == 1 else b.and_(g["width"], i64(-2))
+        covered = b.select(fits, covered, i64(0))
+        last = b.sub(covered, i64(step))
+        parts = [self.phase_pointer(packed, b.add(g["shift"], i64(phase))) for phase in range(self.sw)]
+
+        def vector(i: Value, _: list[Value]) -> list[Value]:
+            c = b.mul(i, i64(step))
+            c = b.select(b.icmp_signed("<", c, last), c, last)
+            start = self.offset(source, c)
+            vectors = [self.load(self.offset(start, v * lanes)) for v in range(self.sw)]
+            if self.sw == 2:
+                vectors = [self.shuffle(*vectors, range(odd, 2 * lanes, 2)) for odd in (0, 1)]
+            index = c if self.sw == 1 else b.ashr(c, i64(1))
+            for part, value in zip(parts, vectors, strict=True):
+                self.store(value, self.offset(part, index))
+            return []
+
+        self.loop(b.sdiv(b.add(covered, i64(step - 1)), i64(step)), [], vector, "vector")
+        return covered
+
+
+def build_pack(module: Value, element: str, *values: int) -> Value:
+    """Write the packing for the kernel of ``PlanarSpec(*values)``; an empty function if it reads in place.
+
+    Arguments of the function, all i64: address of the geometry, of the scratch, of the source (at column 0), of
+    the row table's first entry, number of rows, number of planes, step from plane to plane in bytes.
+
+    Notes
+    -----
+    A packed row holds the padded columns j = 0 .. split by phase j % sw, so that a tap of a strided kernel reads
+    neighbouring elements; rows follow one another, planes too::
+
+        phase 0: columns 0, sw, 2*sw, ... | zeros to a whole vector
+        phase 1: columns 1, sw + 1, ...   | zeros to a whole vector
+
+    Each element is read once and written once.
+    """
+    function, builder = new_function(module, "planar_pack_" + "_".join(map(str, (element, *values))), 7)
+    if builder is None:
+        return function
+    spec = PlanarSpec(*values)
+    if not spec.split:
+        builder.ret_void()
+        return function
+    geometry, scratch, src, rows, row_count, planes, plane_step = function.args
+    e = _Pack(module, builder, element, spec, geometry)
+    table, g = e.ptr(rows), e.g
+    pad_row, unit = e.ptr(g["pad_row"]), i64(e.nbytes)
+
+    def plane(_: Value, carried: list[Value]) -> list[Value]:
+        def row(j: Value, packed: list[Value]) -> list[Value]:
+            offset = builder.load(builder.gep(table, [j], source_etype=I64), typ=I64, align=8)
+            is_padding = builder.icmp_signed("==", offset, i64(PAD_ROW))
+            source = builder.select(is_padding, pad_row, e.offset_nbytes(carried[0], offset))
+            column_nbytes = builder.select(is_padding, unit, g["src_column"])
+            e.pack_row(packed[0], source, column_nbytes, pad_row)
+            return [e.offset_nbytes(packed[0], g["packed_row"])]
+
+        e.loop(row_count, [carried[1]], row, "row")
+        return [e.offset_nbytes(carried[0], plane_step), e.offset_nbytes(carried[1], g["reduction_step"])]
+
+    e.loop(planes, [e.ptr(src), e.ptr(scratch)], plane, "plane")
+    builder.ret_void()
+    return function
+

@@ -1,0 +1,105 @@
+"""Tasks of a planar convolution: strips of rows of some planes, packed first where the source is not read in place."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from fastconv.kernels._jit import jit
+from fastconv.kernels.function_pointers import address_intrinsic, call_function
+from fastconv.kernels.planar import GEOMETRY, build_planar
+from fastconv.kernels.planar_pack import build_pack
+from fastconv.kernels.simd import keepalive
+from fastconv.kernels.spec import spec_array
+from fastconv.kernels.threads import parallel_for
+
+REDUCTION, WEIGHTS_STEP, DST_STEP, BIAS_STEP, RESIDUAL_STEP = map(
+    GEOMETRY.index, ("reduction", "weights_step", "dst_step", "bias_step", "residual_step")
+)
+DST_ROW, RESIDUAL_ROW, TASKS, STRIPS, CHUNKS = map(GEOMETRY.index, ("dst_row", "residual_row", "tasks", "strips", "chunks"))
+ALL_ROWS, ALL_PLANES, BLOCKS = map(GEOMETRY.index, ("all_rows", "all_planes", "blocks"))
+SRC_IMAGE, SRC_GROUP, SRC_CHANNEL, DST_IMAGE, RESIDUAL_IMAGE = map(
+    GEOMETRY.index, ("src_image", "src_group", "src_channel", "dst_image", "residual_image")
+)
+ROW_TABLE, PACKED_ROWS, PACKED_NBYTES = map(GEOMETRY.index, ("row_table", "packed_rows", "packed_nbytes"))
+TILE_ROWS, ROW_STRIDE, ROW_SPAN, PACKED_PLANES = map(GEOMETRY.index, ("tile_rows", "row_stride", "row_span", "packed_planes"))
+KERNEL, PACK = map(GEOMETRY.index, ("kernel", "pack"))
+#: Packed rows start on a cache line.
+ALIGNMENT = 64
+
+_kernel_address = address_intrinsic(build_planar)
+_pack_address = address_intrinsic(build_pack)
+
+
+@jit
+def _store_addresses(spec: Any, out: Any) -> None:
+    out[0] = _kernel_address(spec)
+    out[1] = _pack_address(spec)
+
+
+@functools.cache
+def planar_functions(element: str, *values: int) -> tuple[int, int]:
+    """Return the addresses of the kernel and of the packing for a spec; compiled on first use, kept for the process."""
+    out = np.zeros(2, np.int64)
+    _store_addresses(spec_array(element, *values), out)
+    return int(out[0]), int(out[1])
+
+
+@jit
+def planar_task(
+    i: int, tid: int, geometry: Any, src: int, weights: int, dst: int, bias: int, residual: int
+) -> None:
+    """Compute task i: image n, chunk of planes c, strip of rows s, with i = (n*chunks + c)*strips + s."""
+    g = geometry
+    s, rest = i % g[STRIPS], i // g[STRIPS]
+    chunk, n = rest % g[CHUNKS], rest // g[CHUNKS]
+    row_blocks = (g[ALL_ROWS] + g[TILE_ROWS] - 1) // g[TILE_ROWS]
+    top = row_blocks * s // g[STRIPS] * g[TILE_ROWS]
+    bottom = min(row_blocks * (s + 1) // g[STRIPS] * g[TILE_ROWS], g[ALL_ROWS])
+    p, end = g[ALL_PLANES] * chunk // g[CHUNKS], g[ALL_PLANES] * (chunk + 1) // g[CHUNKS]
+    source = src + n * g[SRC_IMAGE] + p // g[BLOCKS] * g[SRC_GROUP]
+    rows = g[ROW_TABLE] + 8 * top * g[ROW_STRIDE]
+    taps = weights + p * g[WEIGHTS_STEP]
+    target = dst + n * g[DST_IMAGE] + p * g[DST_STEP] + top * g[DST_ROW]
+    added = residual + n * g[RESIDUAL_IMAGE] + p * g[RESIDUAL_STEP] + top * g[RESIDUAL_ROW]
+    offsets = bias + p * g[BIAS_STEP]
+    address = g.ctypes.data
+    if g[PACKED_NBYTES] == 0:
+        call_function(g[KERNEL], address, source, taps, target, offsets, added, rows, bottom - top, end - p)
+    else:
+        scratch = np.empty(g[PACKED_NBYTES] + ALIGNMENT, np.uint8)
+        packed = (scratch.ctypes.data + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+        count = (bottom - top - 1) * g[ROW_STRIDE] + g[ROW_SPAN]
+        planes = g[REDUCTION] * (end - p) if g[PACKED_PLANES] else g[REDUCTION]
+        call_function(g[PACK], address, packed, source, rows, count, planes, g[SRC_CHANNEL])
+        call_function(g[KERNEL], address, packed, taps, target, offsets, added, g[PACKED_ROWS], bottom - top, end - p)
+        keepalive(scratch)
+    keepalive(geometry)
+
+
+@jit
+def planar_run(
+    ctl: int, threads: int, geometry: Any, src: int, weights: int, dst: int, bias: int, residual: int
+) -> None:
+    """Compute all tasks of a planar convolution.
+
+    Parameters
+    ----------
+    ctl, threads : int
+        Pool and number of threads, see `fastconv.kernels.threads`.
+    geometry : ndarray of int64
+        Values in the order of `GEOMETRY`.
+    src, weights, dst, bias, residual : int
+        Addresses; the last two are not read unless the kernel's epilogue says so.
+
+    Notes
+    -----
+    The same bits for any number of threads: the split into tasks does not depend on it. Not checked here: that
+    each strip has at least R rows, and that chunks do not cross groups whose blocks share a source.
+    """
+    parallel_for(
+        ctl, threads, geometry[TASKS], planar_task, (geometry, src, weights, dst, bias, residual)
+    )
+    keepalive(geometry)

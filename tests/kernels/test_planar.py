@@ -1,0 +1,124 @@
+"""Planar kernels against the definition: every way a row is cut, packed or read in place."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastconv.backends.base import summation_bound
+from fastconv.backends.direct.planar import Depthwise, Grouped, Planar
+from fastconv.backends.direct.planar_plan import PlanarLayout, PlanarPlan
+from fastconv.backends.naive import ALGORITHMS as NAIVE
+from fastconv.kernels.planar_layout import choose_tile, cut_in_place, load_offsets
+from fastconv.problem import ConvProblem
+
+PROBLEMS = [
+    "g3mb2ic3ih14iw14oc3kh3kw3sh1sw1ph1pw1dh1dw1:float32",
+    "g3mb1ic3ih7iw7oc3kh3kw3sh1sw1ph1pw1dh1dw1:float32:bias:residual:relu",
+    "g3mb1ic3ih9iw41oc3kh3kw3sh2sw2ph1pw1dh1dw1:float32:bias:silu",
+    "g2mb1ic2ih20iw50oc4kh5kw5sh1sw1ph2pw2dh1dw1:float64",
+    "g2mb1ic8ih9iw30oc8kh3kw3sh1sw1ph1pw1dh1dw1:float32:residual",
+    "g1mb1ic1ih30iw70oc1kh7kw7sh1sw1ph3pw3dh1dw1:float32:reflect",
+    "g1mb1ic1ih40iw70oc1kh11kw11sh1sw1ph0pw0dh1dw1:float32",
+    "g1mb1ic1ih9iw33oc1kh3kw3sh3sw3ph1pw1dh1dw1:float64:circular",
+    "g1mb1ic1ih1iw300oc1kh1kw70sh1sw1ph0pw35dh1dw1:float32",
+    "g1mb1ic3ih30iw30oc8kh7kw7sh2sw2ph3pw3dh1dw1:float32:bias",
+    "g1mb2ic3ih11iw12oc1kh3kw2sh1sw1ph1_0pw0_1dh2dw3:float32:constant=1.5",
+    "g1mb1ic1ih3iw2oc5kh3kw2sh1sw1ph1pw1dh1dw1:float64:bias",
+]
+
+
+def _arrays(p: ConvProblem, seed: int = 0) -> tuple[np.ndarray, ...]:
+    rng = np.random.default_rng(seed)
+    shapes = p.x_shape, p.w_shape, (p.oc,), p.out_shape
+    return tuple(rng.standard_normal(shape).astype(p.dtype) for shape in shapes)
+
+
+def _naive(p: ConvProblem, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, residual: np.ndarray | None) -> np.ndarray:
+    wide = p.replace(dtype="float64")
+    terms = [None if t is None else t.astype(float) for t in (bias, residual)]
+    return NAIVE[0].make_plan(wide, w.astype(float), terms[0])(x.astype(float), terms[1])
+
+
+@pytest.mark.parametrize("text", PROBLEMS)
+def test_equals_the_definition(text: str) -> None:
+    p = ConvProblem.parse(text)
+    x, w, bias, residual = _arrays(p)
+    terms = bias if p.has_bias else None, residual if p.has_residual else None
+    result = PlanarPlan("direct:planar", p, w, terms[0], 1)(x, terms[1])
+    bound = summation_bound(p, x, w) + 16 * np.finfo(p.dtype).eps * (1 + abs(result))
+    assert (abs(result - _naive(p, x, w, *terms)) <= bound).all()
+
+
+def test_threads_do_not_change_bits() -> None:
+    p = ConvProblem.parse("g1mb1ic1ih90iw200oc1kh5kw5sh1sw1ph2pw2dh1dw1:float32")
+    x, w, *_ = _arrays(p)
+    assert PlanarLayout(p).strips > 1
+    one, two = (PlanarPlan("direct:planar", p, w, None, threads)(x) for threads in (1, 2))
+    assert (one == two).all()
+
+
+@pytest.mark.parametrize("text", PROBLEMS[:3])
+def test_nan_reaches_exactly_the_outputs_that_read_it(text: str) -> None:
+    p = ConvProblem.parse(text).replace(has_bias=False, has_residual=False, activation=None)
+    x, w, *_ = _arrays(p)
+    x[0, 1, p.ih // 2, p.iw - 1] = np.nan
+    result = PlanarPlan("direct:planar", p, w, None, 1)(x)
+    assert (np.isnan(result) == np.isnan(_naive(p, x, w, None, None))).all()
+
+
+def test_padding_is_multiplied() -> None:
+    p = ConvProblem.parse("g2mb1ic2ih5iw20oc2kh3kw3sh1sw1ph1pw1dh1dw1:float32")
+    w = np.ones(p.w_shape, p.dtype)
+    w[:, :, 0, 0] = np.inf
+    result = PlanarPlan("direct:depthwise", p, w, None, 1)(np.ones(p.x_shape, p.dtype))
+    expected = np.zeros((5, 20), bool)
+    expected[0, :] = expected[:, 0] = True
+    assert (np.isnan(result[0, 0]) == expected).all()
+
+
+def test_rows_outside_a_wider_array_are_untouched() -> None:
+    p = ConvProblem.parse("g1mb1ic1ih6iw5oc1kh3kw3sh1sw1ph1pw1dh1dw1:float32")
+    x, w, *_ = _arrays(p)
+    whole = np.full((1, 1, 8, 12), 7, np.float32)
+    PlanarPlan("direct:planar", p, w, None, 1)(x, out=whole[:, :, 1:7, 3:8])
+    inside = whole[:, :, 1:7, 3:8].copy()
+    whole[:, :, 1:7, 3:8] = 7
+    assert (whole == 7).all()
+    assert np.allclose(inside, _naive(p, x, w, None, None), atol=1e-5)
+
+
+@pytest.mark.parametrize("lanes", [2, 4, 8, 16])
+@pytest.mark.parametrize("ow", range(1, 70, 3))
+@pytest.mark.parametrize("pad", [0, 1, 3])
+def test_a_cut_row_is_covered_and_stays_inside(lanes: int, ow: int, pad: int) -> None:
+    kw = 2 * pad + 1
+    offsets = load_offsets(kw, 1, 1, lanes, deinterleaves=False)
+    cut = cut_in_place(ow, ow, pad, 1, offsets, lanes, 3)
+    if cut is None:
+        return
+    if cut.tail:
+        assert cut.tail == ow < lanes
+        return
+    starts = [min(cut.first + t * cut.v * lanes, cut.last) + k * lanes for t in range(cut.tiles) for k in range(cut.v)]
+    starts += [cut.rest_column + k * lanes for k in range(cut.rest)]
+    assert all(c + o - pad >= 0 and c + o - pad + lanes <= ow for c in starts for o in offsets)
+    starts += [0, cut.right] if cut.border else []
+    assert {c + lane for c in starts for lane in range(lanes)} == set(range(ow))
+
+
+def test_tiles_fit_the_registers() -> None:
+    for kernel in ((1, 3), (3, 3), (5, 5), (7, 7), (15, 15)):
+        for channels in ((1, 1), (3, 64), (4, 4), (1, 6), (8, 1)):
+            for registers in (16, 32):
+                tile = choose_tile(kernel, (1, 1), channels, (100, 10), registers)
+                assert tile.mo * tile.r * tile.v < registers
+                assert channels[1] % tile.mo == 0
+
+
+def test_rows_say_why_not() -> None:
+    dense = ConvProblem.parse("g1mb1ic64ih9iw9oc64kh3kw3sh1sw1ph1pw1dh1dw1:float32")
+    assert "several groups" in str(Depthwise().why_not(dense))
+    assert "2 to 16" in str(Grouped().why_not(dense))
+    assert "64 -> 64" in str(Planar().why_not(dense))
+    assert "complex64" in str(Planar().why_not(ConvProblem.parse(PROBLEMS[6]).replace(dtype="complex64")))
