@@ -15,8 +15,9 @@ venv: $(VENV)/.installed  ## the package with what it needs to be run and tested
 dev: $(VENV)/.dev  ## the same with linters
 peers: venv  ## the libraries that tests and benchmarks compare with
 	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[peers]'
+# One worker per core, as compiling is most of the time; the tests of an algorithm stay together, so that its kernels are compiled once.
 test: venv  ## all tests; pass options by ARGS
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadgroup -p no:benchmark $(ARGS)
 bench: venv  ## the main job: every backend on a photograph and on convolution layers
 	$(BIN)/python -m fastconv bench $(ARGS)
 lint: dev  ## style

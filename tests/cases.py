@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import oracle
-from oracle import Array
 
+import oracle
 from fastconv.backends import TABLE
 from fastconv.backends.base import Algorithm
-from fastconv.plans import Plan
 from fastconv.planner import make_plan
+from fastconv.plans import Plan
 from fastconv.problem import ConvProblem
+from oracle import Array
 
 #: Name of the law or the shape class -> geometry. Small, odd, and each with something that another lacks.
 GEOMETRIES = {

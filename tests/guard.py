@@ -12,14 +12,22 @@ import sys
 from typing import Any
 
 import numpy as np
-from cases import Arrays, Case, cases, expected, integers
-from oracle import Array
 
+from cases import Arrays, Case, cases, expected, integers
 from fastconv.planner import make_plan
+from oracle import Array
 
 PROT_NONE, PROT_READ_WRITE = 0, 3
 #: Cases of other dtypes than float32: few, since kernels are compiled for each.
-FEW = ("dense 3x3, odd everything, batch", "1x1", "depthwise 3x3", "planar 5x5, narrow", "stem 7x7/2", "channels-last", "large kernel, channels")
+FEW = (
+    "dense 3x3, odd everything, batch",
+    "1x1",
+    "depthwise 3x3",
+    "planar 5x5, narrow",
+    "stem 7x7/2",
+    "channels-last",
+    "large kernel, channels",
+)
 
 
 class Guarded:

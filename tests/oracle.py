@@ -90,9 +90,7 @@ def by_definition(
     source, kernels = padded(wide(x), pads, mode, value), wide(w)
     per_group_in, per_group_out = w.shape[1], w.shape[0] // groups
     kh, kw = w.shape[2:]
-    oh, ow = (
-        (source.shape[2 + i] - dilation[i] * (w.shape[2 + i] - 1) - 1) // stride[i] + 1 for i in range(2)
-    )
+    oh, ow = ((source.shape[2 + i] - dilation[i] * (w.shape[2 + i] - 1) - 1) // stride[i] + 1 for i in range(2))
     y = np.zeros((x.shape[0], w.shape[0], oh, ow), np.result_type(source, kernels))
     with np.errstate(all="ignore"):
         for o, c, r, s in np.ndindex(w.shape[0], per_group_in, kh, kw):
@@ -120,7 +118,9 @@ def activated(y: Array, activation: Any) -> Array:
     return curves[activation]()
 
 
-def convolve(x: Array, w: Array, bias: Array | None = None, residual: Array | None = None, activation: Any = None, **geometry: Any) -> Array:
+def convolve(
+    x: Array, w: Array, bias: Array | None = None, residual: Array | None = None, activation: Any = None, **geometry: Any
+) -> Array:
     """Return activation(correlation + bias + residual), in the wide type."""
     y = correlate(x, w, **geometry)
     if bias is not None:

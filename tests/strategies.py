@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cases import supported
 from hypothesis import strategies as st
 
+from cases import supported
 from fastconv.backends.base import Algorithm
 from fastconv.problem import ConvProblem
 

@@ -6,11 +6,11 @@ import inspect
 from typing import Any
 
 import numpy as np
-import oracle
 import pytest
-from oracle import Array
 
 import fastconv
+import oracle
+from oracle import Array
 
 pytestmark = pytest.mark.plain
 
@@ -191,7 +191,9 @@ def test_conv1d_is_conv2d_along_one_axis(channels_last: bool, batched: bool) -> 
 
 @pytest.mark.parametrize("padding", [0, 1, (2,), ((1, 2),), "same", "same_lower", "full", "valid"], ids=str)
 def test_every_form_of_padding_in_one_dimension(padding: Any) -> None:
-    pads = {0: (0, 0), 1: (1, 1), (2,): (2, 2), ((1, 2),): (1, 2), "same": (1, 2), "same_lower": (2, 1), "full": (3, 3), "valid": (0, 0)}[padding]
+    pads = {0: (0, 0), 1: (1, 1), (2,): (2, 2), ((1, 2),): (1, 2), "same": (1, 2), "same_lower": (2, 1), "full": (3, 3), "valid": (0, 0)}[
+        padding
+    ]
     x, w = X[:, :, :1], W[:, :, :1]
     check(fastconv.conv1d(x[:, :, 0], w[:, :, 0], padding=padding), oracle.correlate(x, w, pads=((0, 0), pads))[:, :, 0])
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import oracle
 import pytest
-from cases import PROBLEMS, supported
-from oracle import Array
 
 import fastconv
+import oracle
+from cases import PROBLEMS, supported
 from fastconv.backends import TABLE
 from fastconv.backends.base import Algorithm
+from oracle import Array
 
 RNG = np.random.default_rng(0)
 
@@ -198,21 +198,28 @@ def test_a_refused_out_is_untouched(refused: str, through: str) -> None:
         "list": (fastconv.DTypeError, [[[[7.0] * 4] * 3] * 3]),
     }
     error, out = outs[refused]
+    calls: dict[str, Callable[[], Array]] = {
+        "conv2d": lambda: fastconv.conv2d(x, w, out=out),  # type: ignore[arg-type]
+        "Conv2d": lambda: fastconv.Conv2d(w)(x, out=out),  # type: ignore[arg-type]
+        "plan": lambda: fastconv.plan(x.shape, w)(x, out=out),  # type: ignore[arg-type]
+    }
     with pytest.raises(error, match="out "):
-        if through == "conv2d":
-            fastconv.conv2d(x, w, out=out)  # type: ignore[arg-type]
-        elif through == "Conv2d":
-            fastconv.Conv2d(w)(x, out=out)  # type: ignore[arg-type]
-        else:
-            fastconv.plan(x.shape, w)(x, out=out)  # type: ignore[arg-type]
+        calls[through]()
     assert (np.asarray(out) == 7).all()
 
 
 @pytest.mark.plain
 def test_out_is_untouched_when_anything_else_is_refused() -> None:
     x, w, out = integer_array(1, 2, 5, 6), integer_array(3, 2, 3, 3), np.full((1, 3, 3, 4), 7, np.float32)
-    for words in ({"backend": "nonsense"}, {"padding": -1}, {"stride": 0}, {"groups": 2}, {"residual": np.zeros(3)}, {"activation": "swish"}):
-        with pytest.raises(ValueError):  # noqa: PT011  texts are in test_errors.py
+    for words in (
+        {"backend": "nonsense"},
+        {"padding": -1},
+        {"stride": 0},
+        {"groups": 2},
+        {"residual": np.zeros(3)},
+        {"activation": "swish"},
+    ):
+        with pytest.raises(ValueError):
             fastconv.conv2d(x, w, out=out, **words)  # type: ignore[arg-type]
     assert (out == 7).all()
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import PROBLEMS, Arrays, Case, cases, geometry, reals, run, supported
-from oracle import Array, correlate
 
+from cases import PROBLEMS, Arrays, Case, cases, geometry, reals, run, supported
 from fastconv.backends import TABLE
 from fastconv.backends.base import Algorithm, absolute_sum, unit_roundoff
 from fastconv.problem import ConvProblem
+from oracle import Array, correlate
 
 #: RMS error / (u*S) of each algorithm; written anew by FASTCONV_RECORD_QUALITY=1, to be looked at before it is committed.
 RECORDED = Path(__file__).with_name("quality.json")
@@ -50,7 +50,9 @@ def test_errors_stay_below_the_derived_bound(case: Case) -> None:
     assert (found <= allowed).all()
 
 
-@pytest.mark.parametrize("case", cases("float16", "complex64", "complex128", names=("dense 3x3, no padding", "grouped, everything unequal")), ids=str)
+@pytest.mark.parametrize(
+    "case", cases("float16", "complex64", "complex128", names=("dense 3x3, no padding", "grouped, everything unequal")), ids=str
+)
 def test_errors_of_other_dtypes_stay_below_the_derived_bound(case: Case) -> None:
     if case.problem.dtype == "float16" and "float16" not in case.algorithm.dtypes:
         pytest.skip("the bound is that of float32")
@@ -58,7 +60,9 @@ def test_errors_of_other_dtypes_stay_below_the_derived_bound(case: Case) -> None
     assert (errors(case, arrays) <= bound(case.algorithm, case.problem, arrays)).all()
 
 
-@pytest.mark.parametrize("case", cases("float32", names=("dense 3x3", "depthwise 3x3", "planar 15x15", "1x1", "dense 5x5", "1x3", "3x1")), ids=str)
+@pytest.mark.parametrize(
+    "case", cases("float32", names=("dense 3x3", "depthwise 3x3", "planar 15x15", "1x1", "dense 5x5", "1x3", "3x1")), ids=str
+)
 def test_the_bound_is_not_vacuous(case: Case) -> None:
     arrays = reals(case.problem)
     allowed = case.algorithm.error_bound(case.problem, arrays.x, arrays.w)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import PROBLEMS, Arrays, Case, cases, expected, geometry, integers, reals, run
-from oracle import Array, activated, by_definition
 
+from cases import PROBLEMS, Arrays, Case, cases, expected, geometry, integers, reals, run
 from fastconv.backends.base import unit_roundoff
 from fastconv.problem import ACTIVATIONS
+from oracle import Array, activated, by_definition
 
 SHAPES = ("dense 3x3, odd everything, batch", "1x1", "depthwise 3x3", "planar 3x3", "large kernel, channels", "dense 3x3, stride 2", "1x3", "channels-last")  # fmt: skip
 CURVES = (*ACTIVATIONS, (-0.5, 0.75), (-np.inf, 1.0), (2.0, 2.0))

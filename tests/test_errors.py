@@ -181,7 +181,9 @@ TABLE_OF_ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("call", "kind", "text"), TABLE_OF_ERRORS, ids=[f"{i}-{text[:60]}" for i, (_, _, text) in enumerate(TABLE_OF_ERRORS)])
+@pytest.mark.parametrize(
+    ("call", "kind", "text"), TABLE_OF_ERRORS, ids=[f"{i}-{text[:60]}" for i, (_, _, text) in enumerate(TABLE_OF_ERRORS)]
+)
 def test_the_text_of_every_message(call: Callable[[], Any], kind: type[Exception], text: str) -> None:
     with pytest.raises(kind) as raised:
         call()
@@ -191,10 +193,10 @@ def test_the_text_of_every_message(call: Callable[[], Any], kind: type[Exception
 
 def test_messages_do_not_depend_on_what_was_asked_before() -> None:
     fastconv.conv2d(X, W, stride=1)
-    with pytest.raises(ValueError, match="stride must be an integer; got 1.0"):
+    with pytest.raises(ValueError, match=r"stride must be an integer; got 1\.0$"):
         fastconv.conv2d(X, W, stride=1.0)  # type: ignore[arg-type]
     fastconv.conv2d(X, W, stride=(1, 1))
-    with pytest.raises(ValueError, match="stride must be an integer; got 1.0"):
+    with pytest.raises(ValueError, match=r"stride must be an integer; got 1\.0$"):
         fastconv.conv2d(X, W, stride=(1.0, 1))  # type: ignore[arg-type]
 
 
@@ -256,5 +258,7 @@ def test_a_wrong_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTCONV_EFFORT", "much")
     fastconv.settings.forget_sources()
-    with pytest.raises(ConfigError, match=r"^environment variable FASTCONV_EFFORT: effort must be one of 'estimate', 'measure'; got 'much'.$"):
+    with pytest.raises(
+        ConfigError, match=r"^environment variable FASTCONV_EFFORT: effort must be one of 'estimate', 'measure'; got 'much'.$"
+    ):
         fastconv.get_config()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import PROBLEMS, Case, cases, expected, geometry, integers, run
-from oracle import activated, correlate
 
+from cases import PROBLEMS, Case, cases, expected, geometry, integers, run
 from fastconv.backends.base import Algorithm
+from oracle import activated, correlate
 
 #: Problems of a few thousand products: what plain Python loops compute in a moment.
 SMALL = tuple(name for name, problem in PROBLEMS.items() if problem.macs < 6000)
@@ -48,7 +48,9 @@ def test_small_problems_are_exact(case: Case) -> None:
 
 
 @pytest.mark.plain
-@pytest.mark.parametrize("case", cases(*INTEGERS, names=("grouped, everything unequal", "bias, residual and relu", "channels-last")), ids=str)
+@pytest.mark.parametrize(
+    "case", cases(*INTEGERS, names=("grouped, everything unequal", "bias, residual and relu", "channels-last")), ids=str
+)
 def test_integers_wrap_as_in_numpy(case: Case) -> None:
     problem = case.problem
     limits = np.iinfo(problem.dtype)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from oracle import Array
 
 import fastconv
 from fastconv.backends import TABLE
 from fastconv.backends.base import Algorithm
+from oracle import Array
 
 pytestmark = pytest.mark.plain
 

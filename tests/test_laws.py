@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-import oracle
 import pytest
-from cases import Arrays, Case, expected, integers, plan, reals, run, supported
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from oracle import Array
-from strategies import problems
 
 import fastconv
+import oracle
+from cases import Arrays, Case, expected, integers, plan, reals, run, supported
 from fastconv.backends import TABLE
 from fastconv.backends.base import Algorithm
 from fastconv.problem import ConvProblem
+from oracle import Array
+from strategies import problems
 
 algorithms = pytest.mark.parametrize("algorithm", TABLE, ids=lambda algorithm: algorithm.name)
 seeds = st.integers(0, 2**32 - 1)
@@ -98,10 +98,7 @@ def test_groups_are_independent(algorithm: Algorithm, data: st.DataObject, seed:
     assume(supported(algorithm, single))
     arrays = integers(problem, seed=seed)
     together = exact(algorithm, problem, arrays.x, arrays.w)
-    apart = [
-        exact(algorithm, single, x, w)
-        for x, w in zip(np.split(arrays.x, p.g, axis=1), np.split(arrays.w, p.g, axis=0), strict=True)
-    ]
+    apart = [exact(algorithm, single, x, w) for x, w in zip(np.split(arrays.x, p.g, axis=1), np.split(arrays.w, p.g, axis=0), strict=True)]
     np.testing.assert_array_equal(together, np.concatenate(apart, axis=1))
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import PROBLEMS, Arrays, Case, cases, geometry, integers, reals, run
-from oracle import Array, by_definition
 
+from cases import PROBLEMS, Arrays, Case, cases, geometry, integers, reals, run
 from fastconv.backends.base import absolute_sum
+from oracle import Array, by_definition
 
 SPECIAL = (np.nan, np.inf, -np.inf)
 LINEAR = tuple(name for name, p in PROBLEMS.items() if p.macs and not (p.has_bias or p.has_residual or p.activation))

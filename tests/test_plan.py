@@ -6,11 +6,11 @@ import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import oracle
 import pytest
-from cases import Case, cases, integers, plan, reals
 
 import fastconv
+import oracle
+from cases import Case, cases, integers, plan, reals
 from fastconv.backends import TABLE
 from fastconv.backends.base import Algorithm
 
@@ -166,10 +166,22 @@ def test_a_layer_keeps_its_own_copy_and_forgets_old_shapes() -> None:
 
 @pytest.mark.plain
 def test_a_layer_gives_the_same_as_the_function() -> None:
-    layer = fastconv.Conv2d(W[:, :2], BIAS, (2, 1), ((1, 0), (2, 2)), (1, 2), 2, padding_mode="reflect", flip_kernel=True, activation=(-5, 20))
+    layer = fastconv.Conv2d(
+        W[:, :2], BIAS, (2, 1), ((1, 0), (2, 2)), (1, 2), 2, padding_mode="reflect", flip_kernel=True, activation=(-5, 20)
+    )
     residual = np.ones(layer(X).shape, np.float32)
     y = fastconv.conv2d(
-        X, W[:, :2], BIAS, (2, 1), ((1, 0), (2, 2)), (1, 2), 2, padding_mode="reflect", flip_kernel=True, activation=(-5, 20), residual=residual
+        X,
+        W[:, :2],
+        BIAS,
+        (2, 1),
+        ((1, 0), (2, 2)),
+        (1, 2),
+        2,
+        padding_mode="reflect",
+        flip_kernel=True,
+        activation=(-5, 20),
+        residual=residual,
     )
     np.testing.assert_array_equal(np.rint(layer(X, residual)), np.rint(y))
     out = np.empty_like(y)
@@ -232,7 +244,11 @@ def test_explain_says_why_not() -> None:
 @pytest.mark.parametrize("accuracy", ["strict", "standard", "fast"])
 def test_accuracy_limits_what_is_chosen_without_being_named(accuracy: str) -> None:
     rank = ("strict", "standard", "fast").index
-    for x_shape, w_shape, padding in (((1, 64, 56, 56), (64, 64, 3, 3), 1), ((1, 1, 512, 512), (1, 1, 31, 31), 15), ((1, 16, 30, 30), (16, 16, 5, 5), 2)):
+    for x_shape, w_shape, padding in (
+        ((1, 64, 56, 56), (64, 64, 3, 3), 1),
+        ((1, 1, 512, 512), (1, 1, 31, 31), 15),
+        ((1, 16, 30, 30), (16, 16, 5, 5), 2),
+    ):
         with fastconv.config(accuracy=accuracy):
             shown = fastconv.explain(x_shape, w_shape, padding=padding)
         assert rank(shown.decision.algorithm.accuracy) <= rank(accuracy)
@@ -242,6 +258,10 @@ def test_accuracy_limits_what_is_chosen_without_being_named(accuracy: str) -> No
 
 @pytest.mark.plain
 def test_the_reference_is_never_chosen_for_large_work() -> None:
-    for x_shape, w_shape, groups in (((1, 3, 64, 64), (8, 3, 3, 3), 1), ((8, 32, 20, 20), (32, 1, 3, 3), 32), ((1, 1, 256, 256), (1, 1, 9, 9), 1)):
+    for x_shape, w_shape, groups in (
+        ((1, 3, 64, 64), (8, 3, 3, 3), 1),
+        ((8, 32, 20, 20), (32, 1, 3, 3), 32),
+        ((1, 1, 256, 256), (1, 1, 9, 9), 1),
+    ):
         for dtype in ("float16", "float32", "float64", "complex64", "int32"):
             assert fastconv.explain(x_shape, w_shape, groups=groups, dtype=dtype).chosen != "naive"

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import GEOMETRIES, PROBLEMS
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import ANY, CLASSES, problems_of
 
+from cases import GEOMETRIES, PROBLEMS
 from fastconv.problem import ACTIVATIONS, DTYPES, ConvProblem
+from strategies import ANY, CLASSES, problems_of
 
 pytestmark = pytest.mark.plain
 
