@@ -1,4 +1,4 @@
-"""Kernels compiled ahead of a benchmark, on all cores at once: each family of backends in a process of its own.
+"""Kernels compiled ahead of a benchmark, on all cores at once: each backend in one of several processes.
 
 A process cannot compile two kernels at a time, but compiled kernels are kept on disk, where the others find them.
 """
@@ -6,10 +6,10 @@ A process cannot compile two kernels at a time, but compiled kernels are kept on
 from __future__ import annotations
 
 import multiprocessing
+import queue
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures import TimeoutError as WaitTimeoutError
+from typing import Any
 
 import numpy as np
 
@@ -17,21 +17,31 @@ from fastconv.backends import make_plan, named
 from fastconv.cli.cases import Case
 from fastconv.cli.measure import Effort, within_limit
 from fastconv.machine import usable_cores
+from fastconv.planner import decide
 from fastconv.problem import ConvProblem
 from fastconv.settings import Config
 
-#: A family's name, and what to run so that its kernels get compiled.
-Job = tuple[str, tuple[tuple[str, ConvProblem], ...]]
+#: What to run so that an algorithm's kernels get compiled: its name, and problems with kernels of their own.
+Job = tuple[str, tuple[ConvProblem, ...]]
+#: How often the processes are looked after.
+LOOK_S = 0.5
 
 
 def compile_jobs(cases: Sequence[Case], config: Config, backend: str | None, effort: Effort) -> list[Job]:
-    """Return one job per family: its variants, each on the first case of a dtype and kernel size that it takes."""
-    found: dict[str, dict[tuple[str, str, int, int], tuple[str, ConvProblem]]] = {}
+    """Return one job per algorithm, on the first case of each dtype and kernel size.
+
+    Those that would be chosen come first; then families with few variants, which are done soon.
+    """
+    found: dict[str, dict[tuple[str, int, int], ConvProblem]] = {}
+    chosen: dict[str, None] = {}
     for case in cases:
         p = case.problem
+        chosen[decide(p, config, is_prepared=True).algorithm.name] = None
         for algorithm in within_limit(case, config, backend, effort):
-            found.setdefault(algorithm.family, {}).setdefault((algorithm.name, p.dtype, p.kh, p.kw), (algorithm.name, p))
-    return [(family, tuple(runs.values())) for family, runs in found.items()]
+            found.setdefault(algorithm.name, {}).setdefault((p.dtype, p.kh, p.kw), p)
+    families = [name.partition(":")[0] for name in found]
+    others = sorted(found, key=lambda name: families.count(name.partition(":")[0]))
+    return [(name, tuple(found[name].values())) for name in dict.fromkeys([*chosen, *others]) if name in found]
 
 
 def compile_ahead(jobs: Sequence[Job], threads: int, seconds: float, tick: Callable[[str], None]) -> set[str]:
@@ -45,43 +55,57 @@ def compile_ahead(jobs: Sequence[Job], threads: int, seconds: float, tick: Calla
     seconds : float
         How long to wait.
     tick : callable
-        Called with a family's name when it is done.
+        Called with the name of each algorithm that is done.
 
     Returns
     -------
     set of str
-        The families that were not done in time.
+        The algorithms that were not done in time.
     """
-    left = {family for family, _ in jobs}
+    left = {name for name, _ in jobs}
     if usable_cores() == 1 or len(jobs) < 2:
-        for family, _ in jobs:
-            tick(family)
+        for name, _ in jobs:
+            tick(name)
         return set()
+    context = multiprocessing.get_context("spawn")
+    work, done = context.Queue(), context.Queue()
+    for job in jobs:
+        work.put(job)
+    workers = [context.Process(target=run_jobs, args=(work, done, threads), daemon=True) for _ in range(usable_cores())]
+    for worker in workers:
+        worker.start()
     end = time.monotonic() + seconds
-    pool = ProcessPoolExecutor(min(usable_cores(), len(jobs)), mp_context=multiprocessing.get_context("spawn"))
-    waiting: dict[Future[str], str] = {pool.submit(run_once, job, threads): job[0] for job in jobs}
-    try:
-        for done in as_completed(waiting, timeout=max(0.0, end - time.monotonic())):
-            left.discard(waiting[done])
-            tick(waiting[done])
-    except WaitTimeoutError:
-        for family in left:
-            tick(family)
-        for process in list(getattr(pool, "_processes", {}).values()):
-            process.terminate()
-        pool.shutdown(wait=False, cancel_futures=True)
-        return left
-    pool.shutdown()
-    return set()
-
-
-def run_once(job: Job, threads: int) -> str:
-    """Make and run a plan for each entry of a job; what goes wrong will show again in the benchmark itself."""
-    family, runs = job
-    for name, p in runs:
-        (algorithm,) = named(name)
+    while left and time.monotonic() < end and any(worker.is_alive() for worker in workers):
         try:
-            make_plan(algorithm, p, np.zeros(p.w_shape, p.dtype), None, threads=threads, max_workspace=None)(np.zeros(p.x_shape, p.dtype))
-        except Exception:  # noqa: BLE001, S112  the benchmark meets it again and reports it
+            name = done.get(timeout=LOOK_S)
+        except queue.Empty:
             continue
-    return family
+        left.discard(name)
+        tick(name)
+    for name in left:
+        tick(name)
+    late = left if time.monotonic() >= end else set()  # a worker that died compiled something that breaks: let the benchmark meet it
+    for worker in workers:
+        worker.terminate()
+        worker.join()
+    return late
+
+
+def run_jobs(work: Any, done: Any, threads: int) -> None:
+    """Take jobs from one queue until it is empty, and put the names of what is compiled on the other.
+
+    What goes wrong here goes wrong again in the benchmark itself, which reports it.
+    """
+    while True:
+        try:
+            name, problems = work.get(timeout=LOOK_S)
+        except queue.Empty:
+            return
+        (algorithm,) = (row for row in named(name) if row.name == name)
+        for p in problems:
+            try:
+                plan = make_plan(algorithm, p, np.zeros(p.w_shape, p.dtype), None, threads=threads, max_workspace=None)
+                plan(np.zeros(p.x_shape, p.dtype))
+            except Exception:  # noqa: BLE001, PERF203, S112
+                continue
+        done.put(name)

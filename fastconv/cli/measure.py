@@ -49,7 +49,7 @@ class Effort:
     compiling_s: float
 
 
-QUICK = Effort(timing_s=0.1, scipy_s=0.3, slowest_call_s=0.25, compiling_s=40.0)
+QUICK = Effort(timing_s=0.1, scipy_s=0.3, slowest_call_s=0.25, compiling_s=35.0)
 FULL = Effort(timing_s=0.6, scipy_s=3.0, slowest_call_s=2.0, compiling_s=600.0)
 
 
@@ -109,7 +109,7 @@ def measure_case(
     tick : callable
         Called with a word before each of ``steps(...)`` steps.
     uncompiled : collection of str
-        Families whose kernels took too long to compile: they are skipped.
+        Algorithms whose kernels took too long to compile: they are skipped.
 
     Returns
     -------
@@ -135,10 +135,10 @@ def measure_case(
             row.status = "skipped"
             row.remark = f"a call would take {duration(predicted[algorithm])}, more than the limit of {duration(effort.slowest_call_s)}"
             continue
-        if algorithm.family in uncompiled:
+        if algorithm.name in uncompiled:
             row.status, row.remark = (
                 "skipped",
-                f"its kernels were not compiled within {effort.compiling_s:.0f} s; the next run finds more of them",
+                f"not compiled within {effort.compiling_s:.0f} s; the next run finds more",
             )
             continue
         contender, y = _prepared(case, algorithm, row, config, found)
