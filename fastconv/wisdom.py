@@ -230,7 +230,11 @@ def _why_not_wisdom(content: Any) -> str | None:
         return "'machines' is not a table"
     for machine in machines.values():
         rates, problems = machine.get("rates", {}), machine.get("problems", {})
-        tables = [rates, *(entry.get("seconds") if isinstance(entry, dict) else None for entry in problems.values())] if isinstance(problems, dict) else [None]
+        tables = (
+            [rates, *(entry.get("seconds") if isinstance(entry, dict) else None for entry in problems.values())]
+            if isinstance(problems, dict)
+            else [None]
+        )
         for table in tables:
             if not isinstance(table, dict) or not all(_is_positive(value) for value in table.values()):
                 return "a measurement is not a table of positive numbers"
@@ -262,7 +266,7 @@ def write(path: Path, content: dict[str, Any]) -> None:
         if name is not None:
             with contextlib.suppress(OSError):
                 os.unlink(name)
-        raise WisdomError(f"the wisdom file {path} cannot be written: {error.strerror}. Set FASTCONV_WISDOM to another path, or to 'off'.") from None
+        raise _unwritable(path, error) from None
 
 
 @contextlib.contextmanager
@@ -287,9 +291,12 @@ def changing(path: Path) -> Iterator[dict[str, Any]]:
 
 def _acquire(lock: Path, path: Path) -> None:
     deadline = time.monotonic() + LOCK_TIMEOUT_S
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from None
     while True:
         try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         except FileExistsError:
             with contextlib.suppress(OSError):
@@ -300,9 +307,13 @@ def _acquire(lock: Path, path: Path) -> None:
                 raise WisdomError(f"the wisdom file {path} is locked by {lock}. Delete that file if no other process is tuning.") from None
             time.sleep(0.01)
         except OSError as error:
-            raise WisdomError(f"the wisdom file {path} cannot be written: {error.strerror}. Set FASTCONV_WISDOM to another path, or to 'off'.") from None
+            raise _unwritable(path, error) from None
         else:
             return
+
+
+def _unwritable(path: Path, error: OSError) -> WisdomError:
+    return WisdomError(f"the wisdom file {path} cannot be written: {error.strerror}. Set FASTCONV_WISDOM to another path, or to 'off'.")
 
 
 @functools.lru_cache(maxsize=16)

@@ -23,9 +23,14 @@ from fastconv.wisdom import Wisdom, opened
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``fastconv tune``."""
     parser.add_argument(
-        "layers", nargs="*", metavar="LAYERS", help="problem strings, layers or groups of the benchmark, 'all', a JSON file of layers, or an ONNX file"
+        "layers",
+        nargs="*",
+        metavar="LAYERS",
+        help="problem strings, layers or groups of the benchmark, 'all', a JSON file of layers, or an ONNX file",
     )
-    parser.add_argument("--effort", choices=tuple(EFFORTS), default="measure", help="how long to measure each candidate (default: %(default)s)")
+    parser.add_argument(
+        "--effort", choices=tuple(EFFORTS), default="measure", help="how long to measure each candidate (default: %(default)s)"
+    )
     parser.add_argument("--time-limit", type=float, metavar="S", help="begin no further problem after so many seconds")
     parser.add_argument("--threads", type=int, metavar="N", help="threads to tune for (default: the setting)")
     parser.add_argument("--machine", action="store_true", help="measure the machine's rates anew: FMA peak, bandwidth, overhead")
@@ -111,7 +116,8 @@ def onnx_problems(path: Path) -> list[tuple[str, ConvProblem]]:
         raise CliError(f"{path} cannot be read as an ONNX model: {error}") from None
     graph = model.graph
     shapes = {
-        value.name: [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim] for value in (*graph.input, *graph.value_info, *graph.output)
+        value.name: [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.value_info, *graph.output)
     }
     shapes.update({tensor.name: list(tensor.dims) for tensor in graph.initializer})
     found = []

@@ -1,0 +1,89 @@
+"""Choosing: which source decides, what the settings forbid, what the cost model counts."""
+
+from __future__ import annotations
+
+import pytest
+
+import fastconv
+from fastconv.backends import TABLE
+from fastconv.calibration import current_machine
+from fastconv.cost import predicted_s
+from fastconv.machine import RATES, measured_rates, nominal_machine
+from fastconv.planner import decide
+from fastconv.problem import ConvProblem
+from fastconv.wisdom import Wisdom
+
+LAYER = ConvProblem.parse("g1mb1ic64ih56iw56oc64kh3kw3sh1sw1ph1pw1dh1dw1:float32")
+
+
+@pytest.mark.parametrize("accuracy", ["strict", "standard", "fast"])
+def test_the_accuracy_setting_is_obeyed(accuracy):
+    rank = {"strict": 0, "standard": 1, "fast": 2}
+    with fastconv.config(accuracy=accuracy, wisdom="off") as settings:
+        decision = decide(LAYER, settings, is_prepared=True)
+    assert all(rank[row.accuracy] <= rank[accuracy] for row in decision.ranked)
+    if accuracy == "strict":
+        assert all(row.rounding == "elementwise" for row in decision.ranked)
+
+
+def test_the_source_is_named():
+    with fastconv.config(wisdom="off") as settings:
+        assert decide(LAYER, settings).source == "cost model"
+        assert decide(LAYER, settings, "im2col").source == "argument"
+    with fastconv.config(wisdom="off", backend="im2col") as settings:
+        assert decide(LAYER, settings).source == "config"
+
+
+def test_a_family_picks_among_its_variants_only():
+    with fastconv.config(wisdom="off") as settings:
+        assert decide(LAYER, settings, "direct").algorithm.family == "direct"
+
+
+def test_naive_is_never_chosen_for_large_work():
+    with fastconv.config(wisdom="off") as settings:
+        assert decide(LAYER, settings).algorithm.name != "naive"
+        assert decide(LAYER.replace(dtype="int32"), settings).algorithm.name != "naive"
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_work_is_positive_and_grows_with_the_batch(row):
+    machine = nominal_machine()
+    for text in (
+        "g1mb1ic64ih56iw56oc64kh3kw3sh1sw1ph1pw1dh1dw1:float32", "g1mb1ic1ih64iw64oc1kh5kw5sh1sw1ph2pw2dh1dw1:float64",
+        "g16mb1ic16ih28iw28oc16kh3kw3sh2sw2ph1pw1dh1dw1:float32", "g1mb1ic16ih28iw28oc16kh1kw5sh1sw1ph0pw2dh1dw1:float32",
+        "g4mb1ic16ih28iw28oc16kh3kw1sh1sw1ph1pw0dh1dw1:float32", "g1mb1ic16ih28iw28oc16kh1kw7sh1sw1ph0pw3dh1dw1:float32",
+    ):  # fmt: skip
+        problem = ConvProblem.parse(text)
+        if row.why_not(problem) is not None:
+            continue
+        seconds = [predicted_s(row.work(p, machine), p, machine, 1, is_prepared=True) for p in (problem, problem.replace(mb=64))]
+        assert 0 < seconds[0] < seconds[1]
+        assert predicted_s(row.work(problem, machine), problem, machine, 1, is_prepared=False) >= seconds[0]
+
+
+def test_calibration_is_measured_once_and_kept(tmp_path, monkeypatch):
+    path = str(tmp_path / "w.json")
+    current_machine.cache_clear()
+    first = current_machine(path)
+    assert first.is_measured
+    assert set(Wisdom(tmp_path / "w.json").rates()) == set(RATES)
+    current_machine.cache_clear()
+    monkeypatch.setattr("fastconv.calibration.measured_rates", lambda: pytest.fail("measured again"))
+    assert current_machine(path) == first
+    current_machine.cache_clear()
+
+
+def test_calibration_that_cannot_be_stored_warns_and_works(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    current_machine.cache_clear()
+    with pytest.warns(RuntimeWarning, match="FASTCONV_WISDOM"):
+        assert current_machine(str(blocked / "w.json")).is_measured
+    current_machine.cache_clear()
+
+
+def test_measured_rates_are_rates():
+    rates = measured_rates()
+    assert set(rates) == set(RATES)
+    assert all(value > 0 for value in rates.values())
+    assert rates["peak_float32"] > rates["peak_float64"]

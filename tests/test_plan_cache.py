@@ -1,0 +1,79 @@
+"""One-shot plans: kept for equal weights, never trusted by identity, bounded in bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import fastconv
+from fastconv import api
+from fastconv.plan_cache import PlanCache, has_same_bytes
+
+
+def test_a_mutated_array_gives_new_results():
+    x = np.arange(25.0).reshape(1, 1, 5, 5)
+    w = np.ones((1, 1, 3, 3))
+    first = [fastconv.conv2d(x, w, backend="naive") for _ in range(4)][-1]
+    w[...] = 2
+    np.testing.assert_array_equal(fastconv.conv2d(x, w, backend="naive"), 2 * first)
+    w[0, 0, 0, 0] = 0
+    np.testing.assert_array_equal(fastconv.conv2d(x, w, backend="naive"), 2 * first - 2 * x[:, :, :3, :3])
+
+
+def test_a_changed_bias_gives_new_results():
+    x, w, bias = np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), np.zeros(1)
+    for value in (0.0, 0.0, 0.0, 5.0, 7.0):
+        bias[0] = value
+        assert fastconv.conv2d(x, w, bias, backend="naive").item() == 9 + value
+
+
+def test_equal_weights_find_the_plan_from_the_third_call_on():
+    cache = api._one_shot_plans
+    x, w = np.ones((1, 1, 6, 6)), np.full((1, 1, 3, 3), 0.3)
+    cache.clear()
+    for _ in range(2):
+        fastconv.conv2d(x, w, backend="naive")
+    (key,) = cache._entries
+    plan = cache.find(key, w, None)
+    assert plan is not None
+    assert cache.find(key, w.copy(), None) is plan
+    assert cache.find(key, w + 1, None) is None
+
+
+def test_the_cache_stays_within_its_bytes():
+    cache = PlanCache(limit_nbytes=20_000)
+    for i in range(50):
+        w = np.full((4, 4, 3, 3), float(i))
+        plan = fastconv.plan((4, 8, 8), w, backend="naive")
+        for _ in range(2):
+            cache.offer(i, w, None, plan)
+        assert cache.nbytes <= 20_000
+    assert cache.nbytes > 0
+    cache.clear()
+    assert cache.nbytes == 0
+
+
+def test_a_plan_larger_than_the_cache_is_not_kept():
+    cache = PlanCache(limit_nbytes=100)
+    w = np.zeros((4, 4, 3, 3))
+    plan = fastconv.plan((4, 8, 8), w, backend="naive")
+    for _ in range(3):
+        cache.offer("key", w, None, plan)
+    assert cache.nbytes == 0
+    assert cache.find("key", w, None) is None
+
+
+def test_bytes_decide_not_values():
+    nan = np.array([np.nan, 0.0])
+    assert has_same_bytes(nan, nan.copy())
+    assert not has_same_bytes(nan, np.array([np.nan, -0.0]))
+    assert not has_same_bytes(np.zeros(3), np.zeros(3, np.float32))
+    assert not has_same_bytes(np.zeros((1, 3)), np.zeros((3, 1)))
+    for n in (1, 7, 8, 63, 64, 65, 513, 5000):
+        for dtype in (np.int8, np.float32, np.complex128):
+            a = np.arange(n).astype(dtype)
+            assert has_same_bytes(a, a.copy())
+            assert has_same_bytes(a[::-1], a[::-1].copy())
+            for i in {0, n // 2, n - 1}:
+                b = a.copy()
+                b[i] += 1
+                assert not has_same_bytes(a, b)
