@@ -222,7 +222,9 @@ def _line(run: Run, case: CaseResult, row: Row) -> str:
 
 
 def _percent(share: float | None) -> str:
-    return "" if share is None else f"{digits(100 * share, 2)} %"
+    if share is None:
+        return ""
+    return f"{digits(100 * share, 2)} %" if share < 10 else f"{share:.1e} times"
 
 
 def _cell(text: str, value: float | None = None, *, word: bool = False) -> str:
