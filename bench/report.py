@@ -2,7 +2,7 @@
 
     python bench/report.py            docs/benchmark.json -> docs/benchmark.svg, and the marked part of README.md
 
-The result file comes from ``fastconv bench --quick --layers photograph all --peers --report report.html --json docs/benchmark.json``.
+The result file comes from ``fastconv bench --quick --backend auto --layers photograph all --peers --json docs/benchmark.json``.
 """
 
 from __future__ import annotations

@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "'photograph' keeps the picture",
     )  # fmt: skip
     parser.add_argument("--image", type=Path, metavar="FILE", help="another picture than the one that comes with fastconv")
-    parser.add_argument("--backend", metavar="NAME", help="only this backend or variant, such as direct or winograd:f4x3")
+    parser.add_argument(
+        "--backend", metavar="NAME", help="only this backend or variant, such as direct or winograd:f4x3; auto: only what would be chosen"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="threads of each call (default: the setting, normally all cores)")
     parser.add_argument("--peers", action="store_true", help="also time the other libraries that are installed (torch, onnxruntime ...)")
     parser.add_argument(
@@ -53,7 +55,7 @@ def run(options: argparse.Namespace, words: list[str]) -> int:
     """Run the benchmark; return 1 if a check failed."""
     if options.backend is not None and not named(options.backend):
         raise CliError(f"--backend {suggestion(options.backend)}")
-    backend = None if options.backend == "auto" else options.backend
+    backend = options.backend
     if options.threads is not None and options.threads < 1:
         raise CliError(f"--threads must be at least 1; got {options.threads}.")
     json_path = options.json or options.report.with_suffix(".json")

@@ -72,7 +72,9 @@ def shape_words(p: ConvProblem) -> str:
 
 
 def wanted(decision: Decision, backend: str | None) -> list[Algorithm]:
-    """Return the algorithms of the table that can compute the problem, narrowed to a name (one may be left)."""
+    """Return the algorithms of the table that can compute the problem: all, those of a name, or with "auto" the choice."""
+    if backend == "auto":
+        return [decision.algorithm]
     able = [c.algorithm for c in decision.candidates if c.predicted_s is not None]
     return able if backend is None else [a for a in able if backend in {a.name, a.family}]
 
@@ -102,14 +104,14 @@ def measure_case(
     case : Case
     config : Config
     backend : str or None
-        Only this family or variant.
+        Only this family or variant; "auto": only what would be chosen.
     peers : list of Peer
         Other libraries to run beside the backends.
     effort : Effort
     tick : callable
         Called with a word before each of ``steps(...)`` steps.
     uncompiled : collection of str
-        Algorithms whose kernels took too long to compile: they are skipped.
+        Algorithms whose kernels took too long to compile: they are skipped, but for the automatic choice.
 
     Returns
     -------
@@ -135,7 +137,7 @@ def measure_case(
             row.status = "skipped"
             row.remark = f"a call would take {duration(predicted[algorithm])}, more than the limit of {duration(effort.slowest_call_s)}"
             continue
-        if algorithm.name in uncompiled:
+        if algorithm.name in uncompiled and algorithm is not decision.algorithm:
             row.status, row.remark = (
                 "skipped",
                 f"not compiled within {effort.compiling_s:.0f} s; the next run finds more",
