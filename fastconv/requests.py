@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from fastconv._typing import Array
 from fastconv.errors import DTypeError, ShapeError
@@ -97,9 +98,7 @@ def _request(
     *words: Any,
 ) -> Request:
     dtypes = (x_dtype, w_dtype, *(meta[1] for meta in (bias, residual) if meta is not None))
-    return _validated(
-        Words(*words), x_shape, w_shape, dtypes, None if bias is None else bias[0], None if residual is None else residual[0]
-    )
+    return _validated(Words(*words), x_shape, w_shape, dtypes, None if bias is None else bias[0], None if residual is None else residual[0])
 
 
 def _validated(
@@ -138,8 +137,8 @@ def _validated(
     if len(x_shape) not in {spatial + 1, spatial + 2}:
         raise ShapeError(f"{subject}: x must have the shape {names[0]} or {names[1]}; got {len(x_shape)} axes, x.shape = {x_shape}.")
     if len(w_shape) != spatial + 2:
-        kernel = "(C_out, C_in/groups, K_h, K_w)" if spatial == 2 else "(C_out, C_in/groups, K)"
-        raise ShapeError(f"{subject}: w must have the shape {kernel}; got {len(w_shape)} axes, w.shape = {w_shape}.")
+        expected = "(C_out, C_in/groups, K_h, K_w)" if spatial == 2 else "(C_out, C_in/groups, K)"
+        raise ShapeError(f"{subject}: w must have the shape {expected}; got {len(w_shape)} axes, w.shape = {w_shape}.")
     form = Form(spatial, len(x_shape) == spatial + 2, last)
     batch = x_shape[0] if form.is_batched else 1
     inner = x_shape[1:] if form.is_batched else x_shape
@@ -202,7 +201,9 @@ def _result_dtype(subject: str, dtypes: tuple[np.dtype[Any], ...]) -> str:
         name = "no common dtype"
     if name not in DTYPES:
         given = ", ".join(map(str, dtypes))
-        raise DTypeError(f"{subject}: the arrays promote to {name} (from {given}), but fastconv computes in {', '.join(DTYPES)}. Convert with astype.")
+        raise DTypeError(
+            f"{subject}: the arrays promote to {name} (from {given}), but fastconv computes in {', '.join(DTYPES)}. Convert with astype."
+        )
     return name
 
 
@@ -266,6 +267,37 @@ def _pads(
     hint = f" Did you mean {near[0]!r}?" if near else ""
     pairs = "a pair of ints, ((top, bottom), (left, right))" if spatial == 2 else "((left, right),)"
     raise ValueError(f"{subject}: padding must be an int, {pairs}, 'same', 'same_lower', 'full' or 'valid'; got {padding!r}.{hint}")
+
+
+def spatial_axes(subject: str, w_shape: tuple[int, ...]) -> int:
+    if len(w_shape) not in {3, 4}:
+        raise ShapeError(f"{subject}: w must have 4 axes (C_out, C_in/groups, K_h, K_w), or 3 for one dimension; got the shape {w_shape}.")
+    return len(w_shape) - 2
+
+
+def fixed_request(
+    words: tuple[Any, ...], x_shape: tuple[int, ...], w: Array, bias: Array | None, dtype: npt.DTypeLike | None, *, has_residual: bool
+) -> Request:
+    """Return the request for arrays that are yet to come."""
+    x = promise(x_shape, w.dtype if dtype is None else dtype)
+    asked = requested(words, x, w, bias, None)
+    if not has_residual:
+        return asked
+    return requested(words, x, w, bias, promise(asked.form.user_shape(asked.problem.out_shape), asked.dtype))
+
+
+def promise(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+    """Return an array of `shape` that takes no memory, for a request whose array is yet to come."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
+
+
+def shaped_problem(
+    words: tuple[Any, ...], x_shape: tuple[int, ...], w_shape: tuple[int, ...], dtype: npt.DTypeLike, *, has_bias: bool, has_residual: bool
+) -> ConvProblem:
+    """Return the problem that shapes alone make."""
+    w = promise(w_shape, dtype)
+    b = promise((w_shape[0],), dtype) if has_bias else None
+    return fixed_request(words, x_shape, w, b, dtype, has_residual=has_residual).problem
 
 
 def as_array(subject: str, name: str, value: Any) -> Array:

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 
+import numba
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -20,15 +21,32 @@ settings.register_profile("ci", max_examples=200, deadline=None, derandomize=Tru
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+#: Without a compiler (NUMBA_DISABLE_JIT=1) these still run: NumPy, and kernels that are plain loops.
+PLAIN = {"direct:loops", "fft:whole", "im2col", "naive"}
+
+
+def algorithm_of(item: pytest.Item) -> Algorithm | None:
+    """Return the algorithm that a parametrised test is about."""
+    parameters = getattr(item, "callspec", None)
+    for value in parameters.params.values() if parameters else ():
+        algorithm = getattr(value, "algorithm", value)
+        if isinstance(algorithm, Algorithm):
+            return algorithm
+    return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the tests of one algorithm on one worker, which then compiles its kernels once."""
+    kept, beyond = [], []
     for item in items:
-        parameters = getattr(item, "callspec", None)
-        values = parameters.params.values() if parameters else ()
-        for value in values:
-            algorithm = getattr(value, "algorithm", value)
-            if isinstance(algorithm, Algorithm):
-                item.add_marker(pytest.mark.xdist_group(algorithm.name))
+        algorithm = algorithm_of(item)
+        if algorithm is not None:
+            item.add_marker(pytest.mark.xdist_group(algorithm.name))
+        needs_compiler = algorithm is not None and algorithm.name not in PLAIN
+        (beyond if numba.config.DISABLE_JIT and needs_compiler else kept).append(item)
+    if beyond:
+        config.hook.pytest_deselected(items=beyond)
+        items[:] = kept
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
