@@ -115,7 +115,8 @@ def _measured(
     pictures: dict[str, Picture] = {}
     jobs = compile_jobs(cases, active, backend, effort)
     with Progress(len(jobs) + sum(steps(case, active, backend, peers) for case in cases)) as progress:
-        uncompiled = compile_ahead(jobs, active.threads, effort.compiling_s, lambda word: progress.tick(f"compiling: {word}"))
+        progress.begin("compiling kernels")
+        uncompiled = compile_ahead(jobs, active.threads, effort.compiling_s, lambda word: progress.tick(f"compiled {word}"))
         for case in cases:
 
             def tick(word: str, name: str = case.name) -> None:

@@ -39,6 +39,11 @@ class Progress:
             self._bar.set_description_str(words[:_WORDS].ljust(_WORDS), refresh=False)
             self._bar.update(1)
 
+    def begin(self, words: str) -> None:
+        """Show what is being done now; no step is done by it."""
+        if self._bar is not None:
+            self._bar.set_description_str(words[:_WORDS].ljust(_WORDS))
+
     def say(self, text: str) -> None:
         """Write a line to standard output, above the bar."""
         if self._bar is None:
