@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[1]
 RESULTS, CHART, README = ROOT / "docs" / "benchmark.json", ROOT / "docs" / "benchmark.svg", ROOT / "README.md"
 BEGIN, END = "<!-- begin: bench/report.py -->", "<!-- end -->"
 WIDTH = 860
+#: Groups of fewer cases stand together in one row, so that README.md stays short.
+SMALL_GROUP = 4
 #: The libraries' colours in the chart, in the order in which they appear.
 COLOURS = ("p0", "p1", "p2", "p3", "p4", "p5")
 
@@ -28,9 +30,11 @@ def best_peer(case: CaseResult) -> Row | None:
 
 
 def compared(run: Run) -> list[tuple[str, list[CaseResult]]]:
-    """Return the groups with those of their cases on which the automatic choice was measured."""
+    """Return the groups with those of their cases on which the automatic choice was measured; small groups are joined."""
     groups = [(title, [case for case in cases if case.choice]) for title, cases in run.groups()]
-    return [(title, cases) for title, cases in groups if cases]
+    large = [(title, cases) for title, cases in groups if len(cases) >= SMALL_GROUP]
+    rest = [case for _, cases in groups if len(cases) < SMALL_GROUP for case in cases]
+    return [*large, (f"{len(rest)} other layers", rest)] if rest else large
 
 
 def libraries(run: Run) -> list[str]:
