@@ -77,7 +77,11 @@ def register_tile(itemsize: int, target: Target | None = None, *, complex_values
     if complex_values:
         vectors //= 2
     parts = 2 if complex_values else 1
-    rows = (target.registers - vectors * parts - 1) // (vectors * parts)
+    # Beside B and one broadcast: a product where it is not fused, and room for LLVM's loads ahead where registers abound.
+    spare = 4 if not target.has_fma else 2 if target.registers > 16 else 0
+    rows = (target.registers - vectors * parts - 1 - spare) // (vectors * parts)
+    if rows > 8:
+        rows -= rows % 2
     return RegisterTile(rows, vectors, vectors * lanes)
 
 
