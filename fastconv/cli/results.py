@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -181,14 +182,15 @@ class Run:
         content["format"] = FORMAT
         for case, shown in zip(self.cases, content["cases"], strict=True):
             for row, cells in zip(case.rows, shown["rows"], strict=True):
-                cells["samples_s"] = [float(f"{sample:.4g}") for sample in row.samples_s]
                 if row.samples_s:
                     cells["median_s"] = row.median_s
                     cells["spread_s"] = row.spread_s
                     cells["gflops"] = case.gflops(row)
                     cells["peak_share"] = self.peak_share(case, row)
                     cells["speedup_over_scipy"] = case.speedup(row)
-        return json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"
+        text = json.dumps(_finite(content), indent=1, allow_nan=False)
+        # A list of numbers on one line, as a person would write it.
+        return re.sub(r"\[[-+\d.,eE\s]+\]", lambda match: " ".join(match[0].split()), text) + "\n"
 
     @classmethod
     def from_json(cls, path: Path) -> Run:

@@ -171,7 +171,7 @@ def test_a_file_of_layers_is_run_and_a_damaged_one_is_refused(tmp_path: Path, ca
 def test_what_is_slow_is_skipped_by_the_stated_rule(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("fastconv.cli.bench.QUICK", measure.Effort(timing_s=0.01, scipy_s=0.1, slowest_call_s=0.0))
+    monkeypatch.setattr("fastconv.cli.bench.QUICK", measure.Effort(timing_s=0.01, scipy_s=0.1, slowest_call_s=0.0, compiling_s=60.0))
     assert main(["bench", "--quick", "--layers", SMALL, "--report", str(tmp_path / "r.html")]) == 0
     (case,) = Run.from_json(tmp_path / "r.json").cases
     assert {row.status for row in case.rows} == {"skipped"}
