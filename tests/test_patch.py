@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -144,7 +146,9 @@ def run(*words: Any, cwd: Any = None) -> Any:
         "import sys, argparse; from fastconv.cli import run; p = argparse.ArgumentParser(); run.add_arguments(p); "
         "sys.exit(run.run(p.parse_args(sys.argv[1:]), []))"
     )
-    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False, cwd=cwd)
+    # The package under test may not be installed.
+    env = {**os.environ, "PYTHONPATH": str(Path(fastconv.__file__).parents[1])}
+    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False, cwd=cwd, env=env)
 
 
 def test_run_executes_an_unchanged_script_and_reports(tmp_path: Any) -> None:

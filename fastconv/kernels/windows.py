@@ -19,32 +19,30 @@ PLAIN, SYMMETRIC, ANTISYMMETRIC = 0, 1, 2
 
 
 @jit
-def load_line(src: Any, n: int, row: int, cols: Any, first: int, line: Any, fill: float) -> None:
-    """Convert padded columns ``first ..`` of a source row into `line`; row -1 and column -1 are `fill`."""
+def load_line(src: Any, n: int, row: int, cols: Any, inside: Any, first: int, line: Any, fill: float) -> None:
+    """Convert padded columns ``first ..`` of a source row into `line`; row -1 and column -1 are `fill`.
+
+    Padded columns ``inside[0] .. inside[1] - 1`` are neighbours in the source.
+    """
     count = line.shape[0]
     if row < 0:
         line[:] = fill
         return
     source = src[n, row]
-    j = 0
-    while j < count:
+    start = min(max(inside[0] - first, 0), count)
+    end = max(min(inside[1] - first, count), start)
+    for j in range(start):
         col = cols[first + j]
-        if col < 0:
-            line[j] = fill
-            j += 1
-            continue
-        # A run of neighbouring columns is converted as a vector; a border's runs have length one.
-        end = j + 1
-        if end < count and cols[first + count - 1] - col == count - 1 - j:
-            end = count
-        else:
-            while end < count and cols[first + end] == col + end - j:
-                end += 1
-        run = source[col : col + end - j]
-        target = line[j:end]
-        for k in range(end - j):
-            target[k] = run[k]
-        j = end
+        line[j] = source[col] if col >= 0 else fill
+    if start < end:
+        col = cols[first + start]
+        run = source[col : col + end - start]
+        target = line[start:end]
+        for j in range(end - start):
+            target[j] = run[j]
+    for j in range(end, count):
+        col = cols[first + j]
+        line[j] = source[col] if col >= 0 else fill
 
 
 @jit
@@ -133,7 +131,7 @@ def add_pairs(lines: Any, taps: Any, slots: Any, shifts: Any, acc: Any, sign: fl
 @jit
 def window_task(
     t: int, _tid: int, src: Any, dst: Any, rows: Any, cols: Any, taps: Any, tap_rows: Any, tap_cols: Any, form: int, fill: float,
-    kernel: Any, block: Any, zero: Any, middle: Any,
+    kernel: Any, inside: Any, block: Any, zero: Any, middle: Any,
 ) -> None:  # fmt: skip
     """Compute one block of rows and columns of one image of dst; the arguments are those of `windows`."""
     kh, kw = kernel
@@ -150,10 +148,10 @@ def window_task(
     whole = np.empty(width, middle.dtype)
     slots = np.empty_like(tap_rows)
     for r in range(kh - 1):
-        load_line(src, n, rows[i0 + r], cols, j0, lines[(i0 + r) % kh], fill)
+        load_line(src, n, rows[i0 + r], cols, inside, j0, lines[(i0 + r) % kh], fill)
     for i in range(i0, min(i0 + block_rows, oh)):
         newest = i + kh - 1
-        load_line(src, n, rows[newest], cols, j0, lines[newest % kh], fill)
+        load_line(src, n, rows[newest], cols, inside, j0, lines[newest % kh], fill)
         for q in range(taps.shape[0]):
             slots[q] = (i + tap_rows[q]) % kh
         if form == PLAIN:
@@ -171,7 +169,7 @@ def window_task(
 @jit
 def windows(
     ctl: int, threads: int, src: Any, dst: Any, rows: Any, cols: Any, taps: Any, tap_rows: Any, tap_cols: Any, form: int, fill: float,
-    kernel: Any, block: Any, zero: Any, middle: Any,
+    kernel: Any, inside: Any, block: Any, zero: Any, middle: Any,
 ) -> None:  # fmt: skip
     """Compute dst[n, i, j] = sum over q of taps[q] * src[n, rows[i + tap_rows[q]], cols[j + tap_cols[q]]].
 
@@ -189,8 +187,8 @@ def windows(
         Where each tap lies in the window.
     form : int
         PLAIN: taps in their order. SYMMETRIC, ANTISYMMETRIC: Q is odd and taps[Q-1-q] counts as taps[q] or its negative.
-    kernel, block : (KH, KW), (rows, columns)
-        Extent of the window; size of a task.
+    kernel, inside, block : (KH, KW), (first, end), (rows, columns)
+        Extent of the window; padded columns between which the source is read in order; size of a task.
     zero, middle : (0,)
         Their dtypes are that of the sums and the one through which a sum is cast to dst's.
 
@@ -202,7 +200,7 @@ def windows(
     oh, ow = dst.shape[1], dst.shape[2]
     tasks = dst.shape[0] * ((oh + block[0] - 1) // block[0]) * ((ow + block[1] - 1) // block[1])
     parallel_for(
-        ctl, threads, tasks, window_task, (src, dst, rows, cols, taps, tap_rows, tap_cols, form, fill, kernel, block, zero, middle)
+        ctl, threads, tasks, window_task, (src, dst, rows, cols, taps, tap_rows, tap_cols, form, fill, kernel, inside, block, zero, middle)
     )
 
 
@@ -271,7 +269,9 @@ def running_sums(ctl: int, threads: int, src: Any, dst: Any, rows: Any, size: in
 
 
 @jit
-def running_line_task(t: int, _tid: int, src: Any, dst: Any, cols: Any, size: int, fill: float, zero: Any, middle: Any) -> None:
+def running_line_task(
+    t: int, _tid: int, src: Any, dst: Any, cols: Any, inside: Any, size: int, fill: float, zero: Any, middle: Any
+) -> None:
     """Compute 4 rows of dst; the arguments are those of `running_line_sums`."""
     height, width = dst.shape[1], dst.shape[2]
     first = 4 * t
@@ -281,7 +281,7 @@ def running_line_task(t: int, _tid: int, src: Any, dst: Any, cols: Any, size: in
     count = min(4, src.shape[0] * height - first)
     for k in range(count):
         n, row = divmod(first + k, height)
-        load_line(src, n, row, cols, 0, lines[k], fill)
+        load_line(src, n, row, cols, inside, 0, lines[k], fill)
     a0 = a1 = a2 = a3 = zero.dtype.type(0)
     l0, l1, l2, l3 = lines[0], lines[1], lines[2], lines[3]
     for j in range(size):
@@ -311,11 +311,13 @@ def running_line_task(t: int, _tid: int, src: Any, dst: Any, cols: Any, size: in
 
 
 @jit
-def running_line_sums(ctl: int, threads: int, src: Any, dst: Any, cols: Any, size: int, fill: float, zero: Any, middle: Any) -> None:
+def running_line_sums(
+    ctl: int, threads: int, src: Any, dst: Any, cols: Any, inside: Any, size: int, fill: float, zero: Any, middle: Any
+) -> None:
     """Compute dst[n, i, j] = (sum over k < size of src[n, i, cols[j + k]]) / size by one running sum per row.
 
     Parameters are those of `running_sums`, with the columns in the rows' place. Four rows go together, as each step of a
     running sum waits for the one before.
     """
     tasks = (dst.shape[0] * dst.shape[1] + 3) // 4
-    parallel_for(ctl, threads, tasks, running_line_task, (src, dst, cols, size, fill, zero, middle))
+    parallel_for(ctl, threads, tasks, running_line_task, (src, dst, cols, inside, size, fill, zero, middle))

@@ -255,6 +255,7 @@ def uniform_filter(
     value, out = real_cval(cval), destination(output, x)
     if not steps:
         out[...] = x
+        return out
     for (axis, length, place, lo), (src, dst) in zip(steps, stages(x, out, len(steps)), strict=True):
         average_axis(src, length, axis, dst, place, value, lo)
     return out

@@ -13,8 +13,8 @@ from fastconv.kernels.windows import ANTISYMMETRIC, PLAIN, SYMMETRIC
 from fastconv.ndimage.operands import EPSILON, index_map
 from fastconv.settings import get_config
 
-#: Columns of a task: its converted lines stay in a core's second-level cache, its sums in the first.
-BLOCK_COLS = 1024
+#: Columns of a task at most and at least, and elements of its converted lines: they stay in a core's second-level cache.
+MOST_COLS, LEAST_COLS, LINES_SIZE = 1024, 128, 16384
 #: Outputs of a task times taps: enough to hide its start and the lines that neighbouring tasks both convert.
 TASK_MACS = 400_000
 #: Rows of fewer elements than this are filtered as one long row, whose taps lie further apart.
@@ -85,16 +85,17 @@ def _run(
     form: int,
     cval: float,
     kernel: tuple[int, int],
+    inside: tuple[int, int],
 ) -> None:
     threads = get_config().threads
-    width = min(dst.shape[2], BLOCK_COLS)
+    width = min(dst.shape[2], max(LEAST_COLS, min(MOST_COLS, LINES_SIZE // kernel[0])))
     height = max(4 * kernel[0], TASK_MACS // (width * taps.size), 1)
     # Two tasks for each thread at least, where that costs little.
     blocks = dst.shape[0] * -(-dst.shape[2] // width)
     height = max(min(height, -(-dst.shape[1] * blocks // (2 * threads))), 2 * kernel[0] - 1)
     windows.windows(
         pool.handle(threads), threads, src, dst, rows, cols, taps.astype(p.zero.dtype, copy=False), tap_rows, tap_cols, form, cval, kernel,
-        (height, width), p.zero, p.middle,
+        inside, (height, width), p.zero, p.middle,
     )  # fmt: skip
 
 
@@ -152,11 +153,24 @@ def correlate_axis(x: Array, weights: Array, axis: int, out: Array, mode: str, c
         shape = (1, outer, n * inner)
         cols = index_map(n, lo, k - 1 - lo, mode, inner)
         rows = np.arange(outer)
-        _run(p, p.src.reshape(shape), p.dst.reshape(shape), rows, cols, weights, zeros, steps * inner, form, cval, (1, (k - 1) * inner + 1))
+        _run(
+            p,
+            p.src.reshape(shape),
+            p.dst.reshape(shape),
+            rows,
+            cols,
+            weights,
+            zeros,
+            steps * inner,
+            form,
+            cval,
+            (1, (k - 1) * inner + 1),
+            (lo * inner, (lo + n) * inner),
+        )
     else:
         shape = (outer, n, inner)
         rows = index_map(n, lo, k - 1 - lo, mode)
-        _run(p, p.src.reshape(shape), p.dst.reshape(shape), rows, np.arange(inner), weights, steps, zeros, form, cval, (k, 1))
+        _run(p, p.src.reshape(shape), p.dst.reshape(shape), rows, np.arange(inner), weights, steps, zeros, form, cval, (k, 1), (0, inner))
     return p.finish()
 
 
@@ -172,7 +186,20 @@ def correlate_windows(x: Array, weights: Array, out: Array, mode: str, cval: flo
     if not taps.size:
         p.dst[...] = 0
     else:
-        _run(p, p.src.reshape(shape), p.dst.reshape(shape), rows, cols, taps, tap_rows, tap_cols, PLAIN, cval, (kh, kw))
+        _run(
+            p,
+            p.src.reshape(shape),
+            p.dst.reshape(shape),
+            rows,
+            cols,
+            taps,
+            tap_rows,
+            tap_cols,
+            PLAIN,
+            cval,
+            (kh, kw),
+            (lo[1], lo[1] + shape[2]),
+        )
     return p.finish()
 
 
@@ -185,7 +212,7 @@ def average_axis(x: Array, size: int, axis: int, out: Array, mode: str, cval: fl
     if inner == 1:
         shape = (1, outer, n)
         windows.running_line_sums(
-            pool.handle(threads), threads, p.src.reshape(shape), p.dst.reshape(shape), index, size, cval, p.zero, p.middle
+            pool.handle(threads), threads, p.src.reshape(shape), p.dst.reshape(shape), index, (lo, lo + n), size, cval, p.zero, p.middle
         )
     else:
         shape = (outer, n, inner)

@@ -254,7 +254,8 @@ def _summed(x: Array, w: Array, pads: Any, dtype: np.dtype[Any], accuracy: str |
     if x.ndim == 2:
         return correlate_plane(x, w, pads, accuracy=accuracy)
     if x.size < w.size:  # "same" crops the line that plays the kernel's part
-        return correlate_plane(x[np.newaxis], w[np.newaxis], pads, accuracy=accuracy)[0]
+        single: Array = correlate_plane(x[np.newaxis], w[np.newaxis], pads, accuracy=accuracy)[0]
+        return single
     return correlate_line(x, w, *pads[1], accuracy=accuracy)
 
 
@@ -262,6 +263,8 @@ def _frequency(in1: Any, in2: Any, mode: Any, axes: Any) -> Array | None:
     x, w = plain_array(in1), plain_array(in2)
     if x is None or w is None or x.ndim != w.ndim or x.ndim not in {1, 2} or (axes is not None and not _are_plain(axes, x, w)):
         return None
+    if all(n == 1 or k == 1 for n, k in zip(x.shape, w.shape, strict=True)):
+        return None  # SciPy multiplies these, in their own dtype
     macs = x.size * w.size
     if macs < (SMALL_LINE_MACS if x.ndim == 1 else SMALL_PLANE_MACS) and is_loaded("signal"):
         return None
