@@ -8,9 +8,11 @@ import importlib
 from typing import Any
 
 from fastconv._version import __version__
-from fastconv.api import Conv2d, autotune, conv1d, conv2d, explain, plan
+from fastconv.api import conv1d, conv2d, plan
 from fastconv.backends import backends
 from fastconv.errors import ConfigError, DTypeError, ShapeError, UnsupportedProblem, WisdomError
+from fastconv.inquiry import autotune, explain
+from fastconv.layer import Conv2d
 from fastconv.patch import patch_scipy, unpatch_scipy
 from fastconv.settings import config, get_config, set_config
 from fastconv.transposed import conv_transpose1d, conv_transpose2d

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from typing import Any
 
 import numpy as np
@@ -12,21 +10,22 @@ import numpy.typing as npt
 from fastconv import planner
 from fastconv._typing import Activation, Array, DataFormat, Padding, PaddingMode, Pair
 from fastconv.backends import plan_by_name
-from fastconv.errors import ShapeError
-from fastconv.explanation import Explanation, explained
 from fastconv.plan_cache import PlanCache
 from fastconv.plans import Plan, check_out
-from fastconv.problem import ConvProblem
-from fastconv.requests import Request, as_array, overlaps, requested
+from fastconv.requests import Request, as_array, fixed_request, overlaps, requested, spatial_axes
 from fastconv.settings import Config, get_config
-from fastconv.tuning import learn
-
-#: Plans that a `Conv2d` keeps, one per shape, dtype and setting that it met last.
-PLANS_PER_LAYER = 16
 
 
 def _convolve(
-    words: tuple[Any, ...], x: npt.ArrayLike, w: npt.ArrayLike, bias: Any, residual: Any, backend: str | None, out: Array | None, *, flip_kernel: bool
+    words: tuple[Any, ...],
+    x: npt.ArrayLike,
+    w: npt.ArrayLike,
+    bias: Any,
+    residual: Any,
+    backend: str | None,
+    out: Array | None,
+    *,
+    flip_kernel: bool,
 ) -> Array:
     """Run one request of any public convolution function; `words` are the arguments of `requests.geometry`."""
     subject = words[0]
@@ -275,257 +274,19 @@ def plan(
             [4., 4.]]])
     """
     weights = as_array("plan", "w", w)
-    spatial = _spatial("plan", weights.shape)
+    spatial = spatial_axes("plan", weights.shape)
     words = ("plan", spatial, stride, padding, dilation, groups, padding_mode, padding_value, activation, data_format)
     bias = None if bias is None else as_array("plan", "bias", bias)
-    asked = _fixed_request(words, tuple(x_shape), weights, bias, dtype, has_residual=has_residual)
-    return _make(asked, get_config(), backend, weights, bias, flip_kernel=flip_kernel)
+    asked = fixed_request(words, tuple(x_shape), weights, bias, dtype, has_residual=has_residual)
+    return made_plan(asked, get_config(), backend, weights, bias, flip_kernel=flip_kernel)
 
 
-def _spatial(subject: str, w_shape: tuple[int, ...]) -> int:
-    if len(w_shape) not in {3, 4}:
-        raise ShapeError(f"{subject}: w must have 4 axes (C_out, C_in/groups, K_h, K_w), or 3 for one dimension; got the shape {w_shape}.")
-    return len(w_shape) - 2
-
-
-def _fixed_request(
-    words: tuple[Any, ...], x_shape: tuple[int, ...], w: Array, bias: Array | None, dtype: npt.DTypeLike | None, *, has_residual: bool
-) -> Request:
-    """Return the request for arrays that are yet to come."""
-    x = _promise(x_shape, w.dtype if dtype is None else dtype)
-    asked = requested(words, x, w, bias, None)
-    if not has_residual:
-        return asked
-    return requested(words, x, w, bias, _promise(asked.form.user_shape(asked.problem.out_shape), asked.dtype))
-
-
-def _promise(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-    """Return an array of `shape` that takes no memory, for a request whose array is yet to come."""
-    return np.broadcast_to(np.zeros((), dtype), shape)
-
-
-def _make(asked: Request, config: Config, backend: str | None, w: Array, bias: Array | None, *, flip_kernel: bool) -> Plan:
+def made_plan(asked: Request, config: Config, backend: str | None, w: Array, bias: Array | None, *, flip_kernel: bool) -> Plan:
     """Return a plan that keeps its own copy of the weights, so that it can be pickled and never changes."""
     problem, dtype = asked.problem, asked.dtype
     decision = planner.decide(problem, config, backend, is_prepared=True)
     weights = _canonical_weights(w, dtype, flip_kernel=flip_kernel).copy(order="C")
     own_bias = None if bias is None else bias.astype(dtype)
     made = planner.prepare(decision, problem, config, weights, own_bias)
-    made.remember_origin(
-        plan_by_name, made.backend, problem, weights, own_bias, threads=config.threads, max_workspace=config.max_workspace
-    )
+    made.remember_origin(plan_by_name, made.backend, problem, weights, own_bias, threads=config.threads, max_workspace=config.max_workspace)
     return made.in_form(asked.form)
-
-
-class Conv2d:
-    """A convolution layer: weights packed once, called on arrays of any size. Immutable, usable by many threads.
-
-    Parameters
-    ----------
-    w : array_like of shape (C_out, C_in/groups, K_h, K_w)
-        Kernels; copied.
-    bias, stride, padding, dilation, groups, padding_mode, padding_value, flip_kernel, activation, data_format, backend
-        As in `conv2d`.
-
-    Notes
-    -----
-    **Memory** it keeps a plan, with packed weights, for each of the last 16 combinations of shape, dtype and
-    settings that it met.
-
-    Examples
-    --------
-    >>> import numpy as np, fastconv
-    >>> blur = fastconv.Conv2d(np.full((1, 1, 3, 3), 1 / 9), padding="same", padding_mode="symmetric")
-    >>> blur(np.ones((1, 5, 5))).shape
-    (1, 5, 5)
-    """
-
-    def __init__(
-        self,
-        w: npt.ArrayLike,
-        bias: npt.ArrayLike | None = None,
-        stride: Pair = 1,
-        padding: Padding = 0,
-        dilation: Pair = 1,
-        groups: int = 1,
-        *,
-        padding_mode: PaddingMode = "zeros",
-        padding_value: complex = 0.0,
-        flip_kernel: bool = False,
-        activation: Activation = None,
-        data_format: DataFormat = "NCHW",
-        backend: str | None = None,
-    ) -> None:
-        self._w = as_array("Conv2d", "w", w).copy(order="C")
-        self._bias = None if bias is None else as_array("Conv2d", "bias", bias).copy()
-        self._words = ("Conv2d", 2, stride, padding, dilation, groups, padding_mode, padding_value, activation, data_format)
-        self._flip_kernel = flip_kernel
-        self._backend = backend
-        self._check_weights()
-        self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def _check_weights(self) -> None:
-        """Refuse now what no input could make right, by asking for an input that is large enough for the kernel."""
-        shape = self._w.shape
-        if len(shape) != 4:
-            raise ShapeError(f"Conv2d: w must have the shape (C_out, C_in/groups, K_h, K_w); got {len(shape)} axes, w.shape = {shape}.")
-        groups, dilation, data_format = self._words[5], self._words[4], self._words[9]
-        channels = shape[1] * groups if isinstance(groups, int) else shape[1]
-        reach = max(dilation) if isinstance(dilation, tuple | list) and dilation else dilation
-        size = [1 + k * reach if isinstance(reach, int) else 1 + k for k in shape[2:]]
-        self._requested(_promise((*size, channels) if data_format == "NHWC" else (channels, *size), self._w.dtype), None)
-
-    def _requested(self, x: Array, residual: Array | None) -> Request:
-        return requested(self._words, x, self._w, self._bias, residual)
-
-    def plan_for(self, x_shape: tuple[int, ...], dtype: npt.DTypeLike | None = None, *, has_residual: bool = False) -> Plan:
-        """Return the plan that a call on an array of this shape and dtype uses, making it if need be."""
-        return self._plan(_fixed_request(self._words, tuple(x_shape), self._w, self._bias, dtype, has_residual=has_residual))
-
-    def _plan(self, asked: Request) -> Plan:
-        config = get_config()
-        key = (asked, config)
-        with self._lock:
-            found = self._plans.get(key)
-            if found is not None:
-                self._plans.move_to_end(key)
-                return found
-        # Made outside the lock: other threads go on, and two that make the same plan make equal ones.
-        made = _make(asked, config, self._backend, self._w, self._bias, flip_kernel=self._flip_kernel).in_form(asked.form, "Conv2d")
-        with self._lock:
-            self._plans[key] = made
-            while len(self._plans) > PLANS_PER_LAYER:
-                self._plans.popitem(last=False)
-        return made
-
-    def __call__(self, x: npt.ArrayLike, residual: npt.ArrayLike | None = None, *, out: Array | None = None) -> Array:
-        """Convolve `x` of shape (N, C_in, H, W) or (C_in, H, W); see `conv2d` for result and errors."""
-        source = as_array("Conv2d", "x", x)
-        added = None if residual is None else as_array("Conv2d", "residual", residual)
-        asked = self._requested(source, added)
-        dtype = asked.dtype
-        if out is not None:
-            check_out("Conv2d", out, asked.form.user_shape(asked.problem.out_shape), asked.problem.dtype)
-        made = self._plan(asked)
-        return made(source.astype(dtype, copy=False), None if added is None else added.astype(dtype, copy=False), out=out)
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        del state["_plans"], state["_lock"]
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._plans = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __repr__(self) -> str:
-        return f"<fastconv.Conv2d {self._w.shape} {self._w.dtype}>"
-
-
-def explain(
-    x_shape: tuple[int, ...],
-    w_shape: tuple[int, ...],
-    bias: bool = False,  # noqa: FBT001, FBT002  the position of conv2d's bias
-    stride: Pair = 1,
-    padding: Padding = 0,
-    dilation: Pair = 1,
-    groups: int = 1,
-    *,
-    padding_mode: PaddingMode = "zeros",
-    padding_value: complex = 0.0,
-    activation: Activation = None,
-    has_residual: bool = False,
-    data_format: DataFormat = "NCHW",
-    dtype: npt.DTypeLike = "float32",
-    backend: str | None = None,
-    is_prepared: bool = True,
-) -> Explanation:
-    """Show what would be chosen for arrays of these shapes, and why.
-
-    Parameters
-    ----------
-    x_shape, w_shape : tuple of int
-        As for `conv2d` (or `conv1d` with 3 axes in `w_shape`).
-    bias, has_residual : bool
-        Whether they are given.
-    dtype : dtype
-        That of all arrays.
-    is_prepared : bool
-        Whether the weights are packed before (`Conv2d`, `plan`) or in the call (`conv2d`).
-    stride, padding, dilation, groups, padding_mode, padding_value, activation, data_format, backend
-        As in `conv2d`.
-
-    Returns
-    -------
-    Explanation
-        Prints as a table: each backend and variant, why not or what it takes, and what was chosen.
-
-    Raises
-    ------
-    ShapeError, DTypeError, UnsupportedProblem, ValueError
-        As in `conv2d`.
-    """
-    words = ("explain", _spatial("explain", tuple(w_shape)), stride, padding, dilation, groups, padding_mode, padding_value, activation, data_format)
-    problem = _shaped_problem(words, tuple(x_shape), tuple(w_shape), dtype, has_bias=bias, has_residual=has_residual)
-    return explained(problem, get_config(), backend, is_prepared=is_prepared)
-
-
-def _shaped_problem(
-    words: tuple[Any, ...], x_shape: tuple[int, ...], w_shape: tuple[int, ...], dtype: npt.DTypeLike, *, has_bias: bool, has_residual: bool
-) -> ConvProblem:
-    """Return the problem that shapes alone make."""
-    w = _promise(w_shape, dtype)
-    b = _promise((w_shape[0],), dtype) if has_bias else None
-    return _fixed_request(words, x_shape, w, b, dtype, has_residual=has_residual).problem
-
-
-def autotune(
-    x_shape: tuple[int, ...],
-    w_shape: tuple[int, ...],
-    stride: Pair = 1,
-    padding: Padding = 0,
-    dilation: Pair = 1,
-    groups: int = 1,
-    *,
-    padding_mode: PaddingMode = "zeros",
-    padding_value: complex = 0.0,
-    data_format: DataFormat = "NCHW",
-    dtype: npt.DTypeLike = "float32",
-    effort: str = "measure",
-    time_limit: float | None = None,
-) -> Explanation:
-    """Measure the backends for arrays of these shapes on this machine, and store the result as wisdom.
-
-    From then on, calls with such arrays and the same number of threads are decided by the measurement. Bias,
-    residual and activation make no difference to the choice.
-
-    Parameters
-    ----------
-    x_shape, w_shape : tuple of int
-        As for `conv2d` (or `conv1d` with 3 axes in `w_shape`).
-    effort : {"measure", "patient"}
-        "measure" spends about 50 ms on each candidate that is predicted to be within 12 times the best, "patient"
-        half a second on nearly all. One that is three times slower than the best so far is run once.
-    time_limit : float, optional
-        Seconds after which no further candidate is begun.
-    stride, padding, dilation, groups, padding_mode, padding_value, data_format, dtype
-        As in `explain`.
-
-    Returns
-    -------
-    Explanation
-        With the measured times.
-
-    Raises
-    ------
-    ShapeError, DTypeError, ValueError
-        As in `conv2d`.
-    WisdomError
-        If the result cannot be stored.
-    """
-    words = ("autotune", _spatial("autotune", tuple(w_shape)), stride, padding, dilation, groups, padding_mode, padding_value, None, data_format)
-    problem = _shaped_problem(words, tuple(x_shape), tuple(w_shape), dtype, has_bias=False, has_residual=False)
-    learn(problem, get_config(), effort=effort, time_limit=time_limit)
-    return explained(problem, get_config())

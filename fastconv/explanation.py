@@ -11,6 +11,7 @@ from fastconv.problem import ConvProblem
 from fastconv.settings import Config
 
 _COLUMNS = ("backend", "", "predicted", "measured", "GFLOP", "MB moved", "errors", "remark")
+_NUMBERS = range(2, 6)
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Explanation:
         widths = [max(len(row[i]) for row in (_COLUMNS, *self.rows)) for i in range(len(_COLUMNS))]
         lines = [f"{self.problem}", f"chosen: {self.chosen} (by {self.decision.source})", ""]
         for row in (_COLUMNS, *self.rows):
-            cells = [cell.rjust(width) if 2 <= i <= 5 else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))]
+            padded = zip(range(len(widths)), row, widths, strict=True)
+            cells = [cell.rjust(width) if i in _NUMBERS else cell.ljust(width) for i, cell, width in padded]
             lines.append("  ".join(cells).rstrip())
         return "\n".join(lines)
 
@@ -67,12 +69,10 @@ def explained(problem: ConvProblem, config: Config, backend: str | None = None, 
             rows.append((algorithm.name, mark, "", "", "", "", algorithm.rounding, f"no: {candidate.reason}"))
             continue
         work = algorithm.work(algorithm.computed(problem), machine)
-        rows.append(
-            (
-                algorithm.name, mark, _duration(candidate.predicted_s), _duration(candidate.measured_s), f"{work.flops / 1e9:.3g}", f"{work.nbytes / 1e6:.3g}",
-                algorithm.rounding, f"no: {candidate.reason}" if candidate.reason else algorithm.summary,
-            )  # fmt: skip
-        )
+        times = (_duration(candidate.predicted_s), _duration(candidate.measured_s))
+        counts = (f"{work.flops / 1e9:.3g}", f"{work.nbytes / 1e6:.3g}")
+        remark = f"no: {candidate.reason}" if candidate.reason else algorithm.summary
+        rows.append((algorithm.name, mark, *times, *counts, algorithm.rounding, remark))
     return Explanation(problem, decision, tuple(rows))
 
 

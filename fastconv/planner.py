@@ -155,6 +155,6 @@ def prepare(decision: Decision, problem: ConvProblem, config: Config, w: Array, 
     for row in preferred:
         try:
             return make_plan(row, problem, w, bias, threads=config.threads, max_workspace=config.max_workspace)
-        except UnsupportedProblem:
+        except UnsupportedProblem:  # noqa: PERF203  rare, and the next one is tried
             continue
     return make_plan(last, problem, w, bias, threads=config.threads, max_workspace=config.max_workspace)

@@ -171,7 +171,8 @@ class Plan(ABC):
     def _refuse(self, name: str, array: Array, shape: tuple[int, ...]) -> NoReturn:
         if array.shape != shape:
             raise ShapeError(
-                f"{self._subject}: {name} must have the shape {shape}; got {array.shape}. A plan has a fixed shape: use Conv2d for any size."
+                f"{self._subject}: {name} must have the shape {shape}; got {array.shape}. "
+                "A plan has a fixed shape: use Conv2d for any size."
             )
         raise DTypeError(f"{self._subject}: {name} must be {self.problem.dtype}; got {array.dtype}. Convert it with astype.")
 

@@ -154,7 +154,8 @@ class ConvProblem:
             return None
         if isinstance(act, str):
             if act not in ACTIVATIONS:
-                raise ValueError(f"activation must be None, one of {', '.join(map(repr, ACTIVATIONS))}, or a pair (low, high); got {act!r}.")
+                names = ", ".join(map(repr, ACTIVATIONS))
+                raise ValueError(f"activation must be None, one of {names}, or a pair (low, high); got {act!r}.")
         else:
             try:
                 low, high = act
@@ -334,11 +335,8 @@ def _to_string(p: ConvProblem) -> str:
     def pads(lo: int, hi: int) -> str:
         return f"{lo}" if lo == hi else f"{lo}_{hi}"
 
-    words = [
-        f"g{p.g}mb{p.mb}ic{p.ic}ih{p.ih}iw{p.iw}oc{p.oc}kh{p.kh}kw{p.kw}sh{p.sh}sw{p.sw}"
-        f"ph{pads(p.ph_lo, p.ph_hi)}pw{pads(p.pw_lo, p.pw_hi)}dh{p.dh}dw{p.dw}",
-        p.dtype,
-    ]
+    sizes = f"g{p.g}mb{p.mb}ic{p.ic}ih{p.ih}iw{p.iw}oc{p.oc}kh{p.kh}kw{p.kw}sh{p.sh}sw{p.sw}"
+    words = [f"{sizes}ph{pads(p.ph_lo, p.ph_hi)}pw{pads(p.pw_lo, p.pw_hi)}dh{p.dh}dw{p.dw}", p.dtype]
     if p.padding_mode == "constant":
         words.append(f"constant={p.padding_value}")
     elif p.padding_mode != "zeros":

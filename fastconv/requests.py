@@ -270,6 +270,7 @@ def _pads(
 
 
 def spatial_axes(subject: str, w_shape: tuple[int, ...]) -> int:
+    """Return the number of spatial axes that weights of this shape have, 1 or 2."""
     if len(w_shape) not in {3, 4}:
         raise ShapeError(f"{subject}: w must have 4 axes (C_out, C_in/groups, K_h, K_w), or 3 for one dimension; got the shape {w_shape}.")
     return len(w_shape) - 2

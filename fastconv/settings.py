@@ -136,7 +136,7 @@ class Config:
     #: Each call looks a plan up by its settings, so the hash is taken once.
     _hash: int = field(init=False, compare=False, repr=False)
 
-    def __enter__(self) -> Config:
+    def __enter__(self) -> Config:  # noqa: PYI034  the settings in force, which lie on top of others
         _contexts.set((*_contexts.get(), self._own))
         return get_config()
 

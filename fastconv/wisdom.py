@@ -261,7 +261,7 @@ def write(path: Path, content: dict[str, Any]) -> None:
             json.dump(content, file, indent=1, sort_keys=True)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
+        Path(name).replace(path)
     except OSError as error:
         if name is not None:
             with contextlib.suppress(OSError):
@@ -298,7 +298,7 @@ def _acquire(lock: Path, path: Path) -> None:
     while True:
         try:
             os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        except FileExistsError:
+        except FileExistsError:  # noqa: PERF203  another writer is at work: wait
             with contextlib.suppress(OSError):
                 if time.time() - lock.stat().st_mtime > LOCK_STALE_S:
                     os.unlink(lock)

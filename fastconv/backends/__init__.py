@@ -55,9 +55,7 @@ def suggestion(name: str) -> str:
     return f"must be 'auto', one of {', '.join(map(repr, backends()))}, or a variant such as {TABLE[0].name!r}; got {name!r}.{hint}"
 
 
-def make_plan(
-    algorithm: Algorithm, problem: ConvProblem, w: Array, bias: Array | None, *, threads: int, max_workspace: int | None
-) -> Plan:
+def make_plan(algorithm: Algorithm, problem: ConvProblem, w: Array, bias: Array | None, *, threads: int, max_workspace: int | None) -> Plan:
     """Return a plan of `algorithm`, through float32 where it does not store float16 itself."""
     computed = algorithm.computed(problem)
     if computed is not problem:
@@ -72,9 +70,7 @@ def make_plan(
     return algorithm.make_plan(problem, w, bias, threads=threads, max_workspace=max_workspace)
 
 
-def plan_by_name(
-    name: str, problem: ConvProblem, w: Array, bias: Array | None, *, threads: int, max_workspace: int | None
-) -> Plan:
+def plan_by_name(name: str, problem: ConvProblem, w: Array, bias: Array | None, *, threads: int, max_workspace: int | None) -> Plan:
     """Return a plan of the algorithm called `name`: how a pickled plan comes back."""
     (algorithm,) = (row for row in TABLE if row.name == name)
     return make_plan(algorithm, problem, w, bias, threads=threads, max_workspace=max_workspace)

@@ -83,7 +83,7 @@ class Algorithm(ABC):
 
     @abstractmethod
     def error_bound(self, problem: ConvProblem, x: Array, w: Array) -> Array:
-        """Return a bound on \\|y - exact\\| per output element, before bias and activation.
+        """Return a bound on abs(y - exact) per output element, before bias and activation.
 
         Parameters
         ----------

@@ -24,6 +24,7 @@ class HalfPlan(Plan):
         )
 
     def execute(self, x: Array, residual: Array | None, out: Array) -> None:
+        """Convert, run the float32 plan, round."""
         result = self._inner(x.astype("float32"), None if residual is None else residual.astype("float32"))
         with np.errstate(over="ignore", invalid="ignore"):
             out[...] = result

@@ -63,7 +63,8 @@ class Im2col(Algorithm):
         limit = workspace_limit(problem, max_workspace)
         if smallest > limit and not _is_pointwise(problem):
             raise UnsupportedProblem(
-                f"backend 'im2col' cannot compute {problem}: one row of tiles takes {smallest} bytes of workspace, max_workspace is {limit}."
+                f"backend 'im2col' cannot compute {problem}: one row of tiles takes {smallest} bytes of workspace, "
+                f"max_workspace is {limit}."
             )
         return _Im2colPlan(self.name, problem, w, bias, threads, limit)
 

@@ -28,9 +28,7 @@ class Naive(Algorithm):
         """Return the definition's flops, one NumPy pass over the result per product, and its calls."""
         p = problem
         passes = p.oc * p.reduction
-        return Work(
-            flops=p.flops, nbytes=p.x_nbytes + 4.0 * p.out_nbytes * p.reduction, calls=3 * passes, parallelism=1
-        )
+        return Work(flops=p.flops, nbytes=p.x_nbytes + 4.0 * p.out_nbytes * p.reduction, calls=3 * passes, parallelism=1)
 
     def error_bound(self, problem: ConvProblem, x: Array, w: Array) -> Array:
         """Return gamma_k * S elementwise."""

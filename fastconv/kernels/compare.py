@@ -77,7 +77,7 @@ def _same_bytes(a: int, b: int, nbytes: int) -> bool:
         if words_differ(a + done * 8, b + done * 8, step):
             return False
         done += step
-    for i in range(words * 8, nbytes):
+    for i in range(words * 8, nbytes):  # noqa: SIM110  Numba compiles no generator expression here
         if byte_at(a + i) != byte_at(b + i):
             return False
     return True
