@@ -34,7 +34,7 @@ def _differs(module: Value) -> Value:
     return function
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def words_differ(typingctx, a, b, words):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
     """Return whether two runs of 64-bit words at the addresses `a` and `b` differ."""
 
@@ -44,7 +44,7 @@ def words_differ(typingctx, a, b, words):  # type: ignore[no-untyped-def]  # noq
     return types.boolean(types.intp, types.intp, types.intp), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def byte_at(typingctx, address):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
     """Return the byte at `address`."""
 
