@@ -36,12 +36,12 @@ def algorithm_of(item: pytest.Item) -> Algorithm | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests of one algorithm on one worker, which then compiles its kernels once."""
+    """Keep the tests of one family on one worker, which then compiles its kernels once."""
     kept, beyond = [], []
     for item in items:
         algorithm = algorithm_of(item)
         if algorithm is not None:
-            item.add_marker(pytest.mark.xdist_group(algorithm.name))
+            item.add_marker(pytest.mark.xdist_group(algorithm.family))
         needs_compiler = algorithm is not None and algorithm.name not in PLAIN
         (beyond if numba.config.DISABLE_JIT and needs_compiler else kept).append(item)
     if beyond:

@@ -50,12 +50,16 @@ def test_errors_stay_below_the_derived_bound(case: Case) -> None:
     assert (found <= allowed).all()
 
 
-@pytest.mark.parametrize(
-    "case", cases("float16", "complex64", "complex128", names=("dense 3x3, no padding", "grouped, everything unequal")), ids=str
-)
+OTHER_DTYPES = [
+    case
+    for case in cases("float16", "complex64", "complex128", names=("dense 3x3, no padding", "grouped, everything unequal"))
+    # Through float32 the other classes have the bound of float32, which says nothing about float16.
+    if case.problem.dtype != "float16" or case.algorithm.rounding == "elementwise"
+]
+
+
+@pytest.mark.parametrize("case", OTHER_DTYPES, ids=str)
 def test_errors_of_other_dtypes_stay_below_the_derived_bound(case: Case) -> None:
-    if case.problem.dtype == "float16" and "float16" not in case.algorithm.dtypes:
-        pytest.skip("the bound is that of float32")
     arrays = reals(case.problem)
     assert (errors(case, arrays) <= bound(case.algorithm, case.problem, arrays)).all()
 

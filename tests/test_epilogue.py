@@ -5,13 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cases import PROBLEMS, Arrays, Case, cases, expected, geometry, integers, reals, run
+from cases import PROBLEMS, Arrays, Case, cases, expected, geometry, integers, reals, run, supported
+from fastconv.backends import TABLE
 from fastconv.backends.base import unit_roundoff
-from fastconv.problem import ACTIVATIONS
+from fastconv.problem import ACTIVATIONS, ConvProblem
 from oracle import Array, activated, by_definition
 
 SHAPES = ("dense 3x3, odd everything, batch", "1x1", "depthwise 3x3", "planar 3x3", "large kernel, channels", "dense 3x3, stride 2", "1x3", "channels-last")  # fmt: skip
 CURVES = (*ACTIVATIONS, (-0.5, 0.75), (-np.inf, 1.0), (2.0, 2.0))
+#: The activation of the source itself.
+ONE_TO_ONE = [
+    Case(algorithm, problem)
+    for algorithm in TABLE
+    for problem in (ConvProblem(1, 1, 1, 40, 50, 1, 1, 1, dtype=dtype) for dtype in ("float32", "float64"))
+    if supported(algorithm, problem)
+]
 #: Slope of each activation at its steepest.
 SLOPE = 1.2
 
@@ -35,11 +43,9 @@ def test_every_activation_of_sum_bias_and_residual(case: Case, activation: objec
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("case", cases("float32", "float64", names=("1x1",)), ids=str)
+@pytest.mark.parametrize("case", ONE_TO_ONE, ids=str)
 def test_activations_over_their_whole_range(case: Case, activation: str) -> None:
-    problem = case.problem.replace(g=1, mb=1, ic=1, ih=40, iw=50, oc=1, activation=activation)
-    if case.algorithm.why_not(problem) is not None:
-        pytest.skip(str(case.algorithm.why_not(problem)))
+    problem = case.problem.replace(activation=activation)
     x = np.concatenate([np.linspace(-12, 12, 1000), np.geomspace(1e-30, 1e4, 500), -np.geomspace(1e-30, 1e4, 500)])
     x = x.astype(problem.dtype).reshape(problem.x_shape)
     y = run(Case(case.algorithm, problem), Arrays(x, np.ones(problem.w_shape, problem.dtype), None, None))
