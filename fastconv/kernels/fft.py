@@ -14,18 +14,20 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastconv.kernels._jit import jit
+from fastconv.kernels.fft_memory import word
 from fastconv.kernels.function_pointers import address_intrinsic, call_function
 from fastconv.kernels.simd import Emitter, Value, i64, new_function
 from fastconv.kernels.spec import spec_array
 
-#: Radices of the stages, with the measured cost of a stage per element relative to radix 4.
-RADICES: dict[int, float] = {2: 0.85, 3: 1.0, 4: 1.0, 5: 1.35, 6: 1.3, 8: 1.3, 9: 1.7, 12: 1.75, 16: 1.9}
+#: Radices of the stages, with the measured cost of a stage per element relative to radix 4: from 8 on they spill.
+RADICES: dict[int, float] = {2: 1.0, 3: 1.0, 4: 1.0, 5: 2.1, 6: 1.4, 8: 1.75, 9: 3.0, 12: 2.4, 16: 3.0}
 #: Lengths of tiles, the product of at most this many radices.
 MAX_STAGES = 4
 MAX_LENGTH = 512
@@ -33,6 +35,9 @@ MAX_LENGTH = 512
 FIRST_STAGE, STAGE_FIELDS = 2, 3
 
 Complex = tuple[Value, Value]
+Finish = Callable[[int, Complex], None]
+#: Radices that are computed in one go.
+SMALL = (1, 2, 3, 4, 5, 7)
 
 
 # ---- which stages, in which order, with which twiddles
@@ -131,16 +136,30 @@ class Butterflies:
             x = x[1], b.fneg(x[0])
         return x
 
-    def transform(self, v: list[Complex]) -> list[Complex]:
-        """Return the transform of the values `v`, in natural order."""
+    def transform(self, v: Sequence[Complex], finish: Finish | None = None) -> list[Complex]:
+        """Return the transform of the values `v`, in natural order.
+
+        `v` may load a value when it is indexed, and ``finish(k, value)`` may store one as soon as it is there: the
+        order of the instructions is what keeps large radices from spilling.
+        """
+        out = self._transform(v, finish)
+        if finish is not None and len(v) in SMALL:
+            for k, value in enumerate(out):
+                finish(k, value)
+        return out
+
+    def _transform(self, v: Sequence[Complex], finish: Finish | None) -> list[Complex]:
         r = len(v)
         if r == 1:
-            return v
+            return [v[0]]
         if r == 2:  # noqa: PLR2004
-            return [self.add(*v), self.sub(*v)]
+            x, y = v[0], v[1]
+            return [self.add(x, y), self.sub(x, y)]
         if r == 4:  # noqa: PLR2004
-            a, c = self.add(v[0], v[2]), self.add(v[1], v[3])
-            d, f = self.sub(v[0], v[2]), self.sub(v[1], v[3])
+            x, y = v[0], v[2]
+            a, d = self.add(x, y), self.sub(x, y)
+            x, y = v[1], v[3]
+            c, f = self.add(x, y), self.sub(x, y)
             return [
                 self.add(a, c), (self.b.fadd(d[0], f[1]), self.b.fsub(d[1], f[0])),
                 self.sub(a, c), (self.b.fsub(d[0], f[1]), self.b.fadd(d[1], f[0])),
@@ -148,10 +167,11 @@ class Butterflies:
         if r in {3, 5, 7}:
             return self._odd_prime(v)
         r1 = {6: 3, 8: 2, 9: 3, 10: 5, 12: 3, 15: 3, 16: 4}[r]
-        return self._coprime(v, r1) if math.gcd(r1, r // r1) == 1 else self._mixed(v, r1)
+        return self._coprime(v, r1, finish) if math.gcd(r1, r // r1) == 1 else self._mixed(v, r1, finish)
 
-    def _odd_prime(self, v: list[Complex]) -> list[Complex]:
-        e, b, r = self.e, self.b, len(v)
+    def _odd_prime(self, values: Sequence[Complex]) -> list[Complex]:
+        e, b, r = self.e, self.b, len(values)
+        v = [values[j] for j in range(r)]
         half = range(1, r // 2 + 1)
         sums = {j: self.add(v[j], v[r - j]) for j in half}
         differences = {j: self.sub(v[j], v[r - j]) for j in half}
@@ -171,7 +191,7 @@ class Butterflies:
             out[r - k] = b.fsub(even[0], odd[1]), b.fadd(even[1], odd[0])  # type: ignore[index]
         return out
 
-    def _coprime(self, v: list[Complex], r1: int) -> list[Complex]:
+    def _coprime(self, v: Sequence[Complex], r1: int, finish: Finish | None) -> list[Complex]:
         """Good and Thomas: n = r2*n1 + r1*n2 and the Chinese remainders of k need no twiddles between the two."""
         r = len(v)
         r2 = r // r1
@@ -182,9 +202,11 @@ class Butterflies:
             for k2 in range(r2):
                 (k,) = (k for k in range(r) if k % r1 == k1 and k % r2 == k2)
                 out[k] = column[k2]
+                if finish is not None:
+                    finish(k, column[k2])
         return out
 
-    def _mixed(self, v: list[Complex], r1: int) -> list[Complex]:
+    def _mixed(self, v: Sequence[Complex], r1: int, finish: Finish | None) -> list[Complex]:
         """Cooley and Tukey: columns, twiddles, rows."""
         r = len(v)
         r2 = r // r1
@@ -197,6 +219,8 @@ class Butterflies:
             row = self.transform([inner[n2][k1] for n2 in range(r2)])
             for k2 in range(r2):
                 out[k1 + r1 * k2] = row[k2]
+                if finish is not None:
+                    finish(k1 + r1 * k2, row[k2])
         return out
 
 
@@ -221,6 +245,23 @@ def store_element(e: Emitter, x: Complex, address: Value, *, swapped: bool = Fal
     e.store(x[not swapped], e.offset(p, e.lanes), width)
 
 
+class Lazy(Sequence[Complex]):
+    """Values that are loaded when they are first asked for."""
+
+    def __init__(self, count: int, load: Callable[[int], Complex]) -> None:
+        self.values: list[Complex | None] = [None] * count
+        self.load = load
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: Any) -> Any:
+        value = self.values[index]
+        if value is None:
+            value = self.values[index] = self.load(index)
+        return value
+
+
 def build_stage(module: Value, element: str, radix: int, inverse: int) -> Value:
     """Write one stage of a transform; return its LLVM function.
 
@@ -235,30 +276,36 @@ def build_stage(module: Value, element: str, radix: int, inverse: int) -> Value:
     e = Emitter(module, b, element)
     f = Butterflies(e)
     src, src_step, dst, dst_step, lr, blocks, tw = function.args
-    src_far, dst_far = b.mul(src_step, lr), b.mul(dst_step, lr)
+    src_far, dst_far = (tuple(b.mul(b.mul(step, lr), i64(q)) for q in (1, 2, 3, 4)) for step in (src_step, dst_step))
     swapped = bool(inverse)
     tw_step = i64(2 * (radix - 1) * e.nbytes)
 
+    def distances(start: Value, far: tuple[Value, ...]) -> list[Value]:
+        """Return start + q*far for q < radix, each a base plus an index of the addressing modes."""
+        out, base = [], start
+        for q in range(radix):
+            if q and q % 4 == 0:
+                base = b.add(base, far[3])
+            out.append(b.add(base, far[q % 4 - 1]) if q % 4 else base)
+        return out
+
     def butterfly(at: Value, to: Value, table: Value | None) -> None:
-        v = []
-        here = at
-        for _ in range(radix):
-            v.append(load_element(e, here, swapped=swapped))
-            here = b.add(here, src_far)
+        def turn(q: int, x: Complex) -> Complex:
+            if table is None or q == 0:
+                return x
+            p = e.offset(e.ptr(table), 2 * (q - 1))
+            return f.twiddle(x, e.broadcast(p), e.broadcast(e.offset(p, 1)))
 
-        def turned(values: list[Complex]) -> list[Complex]:
-            if table is None:
-                return values
-            p = e.ptr(table)
-            return [values[0]] + [
-                f.twiddle(x, e.broadcast(e.offset(p, 2 * q)), e.broadcast(e.offset(p, 2 * q + 1))) for q, x in enumerate(values[1:])
-            ]
+        sources, targets = distances(at, src_far), distances(to, dst_far)
 
-        v = f.transform(turned(v)) if inverse else turned(f.transform(v))
-        here = to
-        for x in v:
-            store_element(e, x, here, swapped=swapped)
-            here = b.add(here, dst_far)
+        def load(q: int) -> Complex:
+            x = load_element(e, sources[q], swapped=swapped)
+            return turn(q, x) if inverse else x
+
+        def store(q: int, x: Complex) -> None:
+            store_element(e, x if inverse else turn(q, x), targets[q], swapped=swapped)
+
+        f.transform(Lazy(radix, load), store)
 
     def block(i: Value, carried: list[Value]) -> list[Value]:  # noqa: ARG001
         at, to = carried
@@ -269,7 +316,7 @@ def build_stage(module: Value, element: str, radix: int, inverse: int) -> Value:
             return [b.add(inner[0], src_step), b.add(inner[1], dst_step), b.add(inner[2], tw_step)]
 
         e.loop(b.sub(lr, i64(1)), [b.add(at, src_step), b.add(to, dst_step), b.add(tw, tw_step)], turn, "turn")
-        return [b.add(at, b.mul(src_far, i64(radix))), b.add(to, b.mul(dst_far, i64(radix)))]
+        return [b.add(at, b.mul(src_far[0], i64(radix))), b.add(to, b.mul(dst_far[0], i64(radix)))]
 
     e.loop(blocks, [src, dst], block, "block")
     b.ret_void()
@@ -291,13 +338,17 @@ def build_middle(module: Value, element: str, radix: int, _: int) -> Value:
 
     def block(i: Value, carried: list[Value]) -> list[Value]:  # noqa: ARG001
         at, spectrum = carried
-        values = f.transform([load_element(e, b.add(at, i64(q * nbytes))) for q in range(radix)])
-        turned = []
-        for q, (re, im) in enumerate(values):
+        turned: list[Any] = [None] * radix
+
+        def multiply(q: int, x: Complex) -> None:
             ur, ui = load_element(e, b.add(spectrum, i64(q * nbytes)))
-            turned.append((e.fma(re, ui, b.fmul(im, ur)), e.fnma(im, ui, b.fmul(re, ur))))
-        for q, x in enumerate(f.transform(turned)):
+            turned[q] = (e.fma(x[0], ui, b.fmul(x[1], ur)), e.fnma(x[1], ui, b.fmul(x[0], ur)))
+
+        def store(q: int, x: Complex) -> None:
             store_element(e, x, b.add(at, i64(q * nbytes)), swapped=True)
+
+        f.transform(Lazy(radix, lambda q: load_element(e, b.add(at, i64(q * nbytes)))), multiply)
+        f.transform(turned, store)
         return [b.add(at, i64(radix * nbytes)), b.add(spectrum, i64(radix * nbytes))]
 
     e.loop(blocks, [start, u], block, "block")
@@ -345,19 +396,19 @@ def forward(like, plan, tw, src, src_step, dst, dst_step):  # type: ignore[no-un
     ----------
     like : array
         Its dtype picks the element type.
-    plan : ndarray of int64
-        `stages` of the length.
+    plan : int
+        Address of the `stages` of the length.
     tw : int
         Address of its `twiddles`.
     src, src_step, dst, dst_step : int
         Addresses and distances of elements in bytes, aligned to vectors; not checked here.
     """
-    length, blocks = plan[0], 1
+    length, blocks = word(plan, 0), 1
     size = like.itemsize
-    for i in range(plan[1]):
-        radix = plan[FIRST_STAGE + STAGE_FIELDS * i]
+    for i in range(word(plan, 1)):
+        radix = word(plan, FIRST_STAGE + STAGE_FIELDS * i)
         lr = length // radix
-        call_function(plan[FIRST_STAGE + STAGE_FIELDS * i + 1], src, src_step, dst, dst_step, lr, blocks, tw)
+        call_function(word(plan, FIRST_STAGE + STAGE_FIELDS * i + 1), src, src_step, dst, dst_step, lr, blocks, tw)
         src, src_step = dst, dst_step
         tw += 2 * (radix - 1) * lr * size
         blocks *= radix
@@ -372,19 +423,19 @@ def inverse(like, plan, tw, src, src_step, dst, dst_step, moves_first):  # type:
     which is destroyed. The faster of two memories should be the one that is worked on.
     """
     size = like.itemsize
-    lr = plan[0]
-    for i in range(plan[1]):
-        radix = plan[FIRST_STAGE + STAGE_FIELDS * i]
+    lr = word(plan, 0)
+    for i in range(word(plan, 1)):
+        radix = word(plan, FIRST_STAGE + STAGE_FIELDS * i)
         lr //= radix
         tw += 2 * (radix - 1) * lr * size
-    blocks = plan[0]
-    for k in range(plan[1]):
-        at = FIRST_STAGE + STAGE_FIELDS * (plan[1] - 1 - k)
-        radix = plan[at]
+    blocks = word(plan, 0)
+    for k in range(word(plan, 1)):
+        at = FIRST_STAGE + STAGE_FIELDS * (word(plan, 1) - 1 - k)
+        radix = word(plan, at)
         blocks //= radix
         tw -= 2 * (radix - 1) * lr * size
-        moves = moves_first or k == plan[1] - 1
-        call_function(plan[at + 2], src, src_step, dst if moves else src, dst_step if moves else src_step, lr, blocks, tw)
+        moves = moves_first or k == word(plan, 1) - 1
+        call_function(word(plan, at + 2), src, src_step, dst if moves else src, dst_step if moves else src_step, lr, blocks, tw)
         if moves:
             src, src_step = dst, dst_step
         lr *= radix
@@ -394,21 +445,21 @@ def inverse(like, plan, tw, src, src_step, dst, dst_step, moves_first):  # type:
 def filtered(like, plan, middle_function, tw, at, step, u):  # type: ignore[no-untyped-def]
     """Transform the elements at `at`, multiply them with those at `u`, transform back: all in place, at least one stage."""
     size = like.itemsize
-    length, blocks = plan[0], 1
-    count = plan[1]
+    length, blocks = word(plan, 0), 1
+    count = word(plan, 1)
     for i in range(count - 1):
-        radix = plan[FIRST_STAGE + STAGE_FIELDS * i]
+        radix = word(plan, FIRST_STAGE + STAGE_FIELDS * i)
         lr = length // radix
-        call_function(plan[FIRST_STAGE + STAGE_FIELDS * i + 1], at, step, at, step, lr, blocks, tw)
+        call_function(word(plan, FIRST_STAGE + STAGE_FIELDS * i + 1), at, step, at, step, lr, blocks, tw)
         tw += 2 * (radix - 1) * lr * size
         blocks *= radix
         length = lr
     call_function(middle_function, at, blocks, u)
     for k in range(1, count):
         field = FIRST_STAGE + STAGE_FIELDS * (count - 1 - k)
-        radix = plan[field]
+        radix = word(plan, field)
         lr = length
         blocks //= radix
         tw -= 2 * (radix - 1) * lr * size
-        call_function(plan[field + 2], at, step, at, step, lr, blocks, tw)
+        call_function(word(plan, field + 2), at, step, at, step, lr, blocks, tw)
         length = lr * radix

@@ -6,18 +6,14 @@ addresses are aligned to vectors, nothing is checked.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
-from numba import types
-from numba.extending import intrinsic
 
 from fastconv.kernels._jit import jit
 from fastconv.kernels.epilogue import Epilogue
 from fastconv.kernels.fft import Butterflies, Complex, element_nbytes, load_element, store_element
 from fastconv.kernels.function_pointers import address_intrinsic
-from fastconv.kernels.simd import I64, PTR, Emitter, Value, i64, new_function
+from fastconv.kernels.simd import I64, Emitter, Value, i64, new_function
 from fastconv.kernels.spec import spec_array
 
 
@@ -377,25 +373,3 @@ def element_functions(element: str) -> npt.NDArray[np.int64]:
     out = np.zeros(FUNCTIONS, np.int64)
     _addresses(spec_array(element, 0), out)
     return out
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def peek(typingctx: Any, like: Any, address: Any) -> Any:  # noqa: ARG001
-    """Return the element at an address, in jitted code; `like` picks its type."""
-
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        pointer = builder.inttoptr(values[1], PTR)
-        return builder.load(pointer, typ=context.get_value_type(signature.return_type), align=like.dtype.bitwidth // 8)
-
-    return like.dtype(like, types.intp), codegen
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def poke(typingctx: Any, like: Any, address: Any, value: Any) -> Any:  # noqa: ARG001
-    """Store an element of the type of `like` at an address, in jitted code."""
-
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        builder.store(values[2], builder.inttoptr(values[1], PTR), align=like.dtype.bitwidth // 8)
-        return context.get_dummy_value()
-
-    return types.void(like, types.intp, like.dtype), codegen

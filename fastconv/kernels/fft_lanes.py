@@ -24,13 +24,18 @@ import numpy as np
 from fastconv.kernels._jit import jit
 from fastconv.kernels.epilogue import activate
 from fastconv.kernels.fft import forward, inverse
-from fastconv.kernels.fft_elements import CLEAR, COMBINE, COPY, FINISH, FUNCTIONS, MULTIPLY, SEPARATE, TRANSPOSE_IN, TRANSPOSE_OUT, peek, poke
-from fastconv.kernels.function_pointers import call_function
+from fastconv.kernels.fft_elements import CLEAR, COMBINE, COPY, FINISH, FUNCTIONS, MULTIPLY, SEPARATE, TRANSPOSE_IN, TRANSPOSE_OUT
+from fastconv.kernels.fft_memory import peek, poke, word
 from fastconv.kernels.fft_product import product
+from fastconv.kernels.function_pointers import call_function
 from fastconv.kernels.simd import keepalive
 from fastconv.kernels.threads import parallel_for
 
 CHANNELS, TILES = 0, 1
+#: Frequencies that a thread multiplies at a time.
+FREQUENCIES_AT_ONCE = 16
+#: Bytes of a row of the table RUNS.
+RUN_NBYTES = 32
 
 # Fields of the array `g`. Geometry: items are (image, row phase, column phase, tile row, tile column). Channels are
 # source channels times the stride phases (SBH, SBW).
@@ -40,7 +45,10 @@ CHANNELS, TILES = 0, 1
     KH, KW, SH, SW, DH, DW, SOURCE_ICG, FIELDS,
 ) = range(43)  # fmt: skip
 # Fields of the array `v`: address and strides in elements of source, result and residual; addresses of the rest.
-(X, XN, XC, XH, XW, Y, YN, YC, YH, YW, R, RN, RC, RH, RW, BIAS, LIMITS, WEIGHTS, U, SPECTRA, PRODUCTS, SCRATCHES, TW_H, TW_W, VIEW_FIELDS) = range(25)
+(
+    X, XN, XC, XH, XW, Y, YN, YC, YH, YW, R, RN, RC, RH, RW, BIAS, LIMITS, WEIGHTS, U, SPECTRA, PRODUCTS, SCRATCHES, TW_H, TW_W, PLAN_H, PLAN_W,
+    MIDDLE, COLUMN_PAIRS, NEGATIVE, INDEX_H, INDEX_W, ROWS_AT, COLS_AT, RUNS, VIEW_FIELDS,
+) = range(35)  # fmt: skip
 # Columns of a lane's description.
 (BASE, H_AT, W_AT, RUN, DIRTY, LANE_FIELDS) = range(6)
 
@@ -91,49 +99,50 @@ def _fill(like, to, n, value):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _read_row(like, fn, g, v, h_index, w_index, runs, lane, y, to, padding):  # type: ignore[no-untyped-def]
+def _read_row(like, fn, g, v, lane, y, to, padding):  # type: ignore[no-untyped-def]
     """Copy row `y` of a lane's tile to `to`, borders filled; return whether it reads anything but zeros."""
     size = g[SIZE]
     if lane[BASE] == 0:
         if lane[DIRTY]:
-            call_function(fn[CLEAR], to, (g[TW] + g[LANES] - 1) // g[LANES])
+            call_function(word(fn, CLEAR), to, (g[TW] + g[LANES] - 1) // g[LANES])
             lane[DIRTY] = 0
         return False
-    h = h_index[lane[H_AT] + y]
+    h = word(v[INDEX_H], lane[H_AT] + y)
     if h < 0:
         if padding == 0:
-            call_function(fn[CLEAR], to, (g[TW] + g[LANES] - 1) // g[LANES])
+            call_function(word(fn, CLEAR), to, (g[TW] + g[LANES] - 1) // g[LANES])
         else:
             _fill(like, to, g[TW], padding)
         lane[DIRTY] = 1
         return padding != 0
     src = lane[BASE] + h * v[XH] * size
-    low, count, start, borders = runs[lane[RUN], 0], runs[lane[RUN], 1], runs[lane[RUN], 2], runs[lane[RUN], 3]
+    run = v[RUNS] + RUN_NBYTES * lane[RUN]
+    low, count, start, borders = word(run, 0), word(run, 1), word(run, 2), word(run, 3)
     step = g[COLUMN_STEP] * v[XW]
     if lane[DIRTY]:
         # Padding next to the run stays as it is from row to row.
-        call_function(fn[CLEAR], to, (g[TW] + g[LANES] - 1) // g[LANES])
+        call_function(word(fn, CLEAR), to, (g[TW] + g[LANES] - 1) // g[LANES])
         if padding != 0:
             for j in range(g[TW]):
-                if w_index[lane[W_AT] + j] < 0:
+                if word(v[INDEX_W], lane[W_AT] + j) < 0:
                     poke(like, to + j * size, padding)
         lane[DIRTY] = 0
     if step == 1:
-        call_function(fn[COPY], to + low * size, src + start * size, count)
+        call_function(word(fn, COPY), to + low * size, src + start * size, count)
     else:
         for j in range(count):
             poke(like, to + (low + j) * size, peek(like, src + (start * v[XW] + j * step) * size))
     if borders:
         for j in range(g[TW]):
             if j < low or j >= low + count:
-                column = w_index[lane[W_AT] + j]
+                column = word(v[INDEX_W], lane[W_AT] + j)
                 if column >= 0:
                     poke(like, to + j * size, peek(like, src + column * v[XW] * size))
     return True
 
 
 @jit
-def _rows_forward(like, fn, g, v, plan_w, h_index, w_index, runs, padding, first, items, slot, slots, z, column, rows):  # type: ignore[no-untyped-def]
+def _rows_forward(like, fn, g, v, padding, first, items, slot, slots, z, column, rows):  # type: ignore[no-untyped-def]
     """Fill Z with the row transforms of slots `slot` (re) and ``slot + 1`` (im)."""
     count, size = g[LANES], g[SIZE]
     blocks = (g[TW] + count - 1) // count
@@ -145,38 +154,38 @@ def _rows_forward(like, fn, g, v, plan_w, h_index, w_index, runs, padding, first
     for y in range(g[TH]):
         reads = False
         for lane in range(2 * count):
-            if _read_row(like, fn, g, v, h_index, w_index, runs, lanes[lane], y, rows + lane * row_nbytes, padding):
+            if _read_row(like, fn, g, v, lanes[lane], y, rows + lane * row_nbytes, padding):
                 reads = True
         to = z + y * g[Z_ROW]
         if not reads:
-            call_function(fn[CLEAR], to, 2 * g[TW])
+            call_function(word(fn, CLEAR), to, 2 * g[TW])
             continue
         for half in range(2):
-            call_function(fn[TRANSPOSE_IN], rows + half * count * row_nbytes, row_nbytes, column + half * half_nbytes, blocks)
+            call_function(word(fn, TRANSPOSE_IN), rows + half * count * row_nbytes, row_nbytes, column + half * half_nbytes, blocks)
         if g[TW] == 1:
-            call_function(fn[COPY], to, column, 2 * count)
+            call_function(word(fn, COPY), to, column, 2 * count)
         else:
-            forward(like, plan_w, v[TW_W], column, g[ELEMENT], to, g[ELEMENT])
+            forward(like, v[PLAN_W], v[TW_W], column, g[ELEMENT], to, g[ELEMENT])
 
 
 @jit
-def _column(like, fn, g, v, plan_h, at, to):  # type: ignore[no-untyped-def]
+def _column(like, fn, g, v, at, to):  # type: ignore[no-untyped-def]
     if g[TH] == 1:
-        call_function(fn[COPY], to, at, 2 * g[LANES])
+        call_function(word(fn, COPY), to, at, 2 * g[LANES])
     else:
-        forward(like, plan_h, v[TW_H], at, g[Z_ROW], to, g[ELEMENT])
+        forward(like, v[PLAN_H], v[TW_H], at, g[Z_ROW], to, g[ELEMENT])
 
 
 @jit
-def _column_back(like, fn, g, v, plan_h, at, to):  # type: ignore[no-untyped-def]
+def _column_back(like, fn, g, v, at, to):  # type: ignore[no-untyped-def]
     if g[TH] == 1:
-        call_function(fn[COPY], to, at, 2 * g[LANES])
+        call_function(word(fn, COPY), to, at, 2 * g[LANES])
     else:
-        inverse(like, plan_h, v[TW_H], at, g[ELEMENT], to, g[Z_ROW], False)
+        inverse(like, v[PLAN_H], v[TW_H], at, g[ELEMENT], to, g[Z_ROW], False)
 
 
 @jit
-def _exact(like, fn, g, v, index_h, index_w, padding, n, o, i, j):  # type: ignore[no-untyped-def]
+def _exact(like, fn, g, v, padding, n, o, i, j):  # type: ignore[no-untyped-def]
     """Return one output by the definition, before the epilogue."""
     size = g[SIZE]
     icg = g[SOURCE_ICG]
@@ -186,9 +195,9 @@ def _exact(like, fn, g, v, index_h, index_w, padding, n, o, i, j):  # type: igno
     for c in range(icg):
         plane = v[X] + (n * v[XN] + (first + c) * v[XC]) * size
         for r in range(g[KH]):
-            h = index_h[i * g[SH] + r * g[DH]]
+            h = word(v[ROWS_AT], i * g[SH] + r * g[DH])
             for s in range(g[KW]):
-                w = index_w[j * g[SW] + s * g[DW]]
+                w = word(v[COLS_AT], j * g[SW] + s * g[DW])
                 tap = peek(like, at)
                 at += size
                 total += (peek(like, plane + (h * v[XH] + w * v[XW]) * size) if h >= 0 and w >= 0 else padding) * tap
@@ -203,9 +212,9 @@ def _write_row(like, fn, g, v, src, n, o, oh, ow, count):  # type: ignore[no-unt
     more = v[R] + (n * v[RN] + o * v[RC] + oh * v[RH] + ow * v[RW]) * size if v[R] else 0
     step = g[PHW] * v[YW]
     if step == 1 and g[IS_PLAIN]:
-        call_function(fn[COPY], to, src, count)
+        call_function(word(fn, COPY), to, src, count)
     elif step == 1 and (more == 0 or v[RW] == 1):
-        call_function(fn[FINISH], to, src, count, v[BIAS] + o * size, more, g[CODE], v[LIMITS])
+        call_function(word(fn, FINISH), to, src, count, v[BIAS] + o * size, more, g[CODE], v[LIMITS])
     else:
         bias = peek(like, v[BIAS] + o * size)
         low, high = peek(like, v[LIMITS]), peek(like, v[LIMITS] + size)
@@ -217,7 +226,7 @@ def _write_row(like, fn, g, v, src, n, o, oh, ow, count):  # type: ignore[no-unt
 
 
 @jit
-def _rows_back(like, fn, g, v, plan_w, index_h, index_w, padding, first, items, slot, slots, job, z, column, rows):  # type: ignore[no-untyped-def]
+def _rows_back(like, fn, g, v, padding, first, items, slot, slots, job, z, column, rows):  # type: ignore[no-untyped-def]
     """Transform the rows of Z back and store what belongs to result slots `slot` and ``slot + 1``."""
     count, size = g[LANES], g[SIZE]
     blocks = (g[TW] + count - 1) // count
@@ -259,12 +268,12 @@ def _rows_back(like, fn, g, v, plan_w, index_h, index_w, padding, first, items, 
     for y in range(tallest):
         at = z + y * g[Z_ROW]
         if g[TW] == 1:
-            call_function(fn[COPY], column, at, 2 * count)
+            call_function(word(fn, COPY), column, at, 2 * count)
         else:
-            inverse(like, plan_w, v[TW_W], at, g[ELEMENT], column, g[ELEMENT], True)
+            inverse(like, v[PLAN_W], v[TW_W], at, g[ELEMENT], column, g[ELEMENT], True)
         for half in range(2):
             here = rows + half * count * row_nbytes
-            call_function(fn[TRANSPOSE_OUT], column + half * half_nbytes, here, row_nbytes, blocks, flags.ctypes.data)
+            call_function(word(fn, TRANSPOSE_OUT), column + half * half_nbytes, here, row_nbytes, blocks, flags.ctypes.data)
             for lane in range(count):
                 row = half * count + lane
                 n, o, oh, ow = lanes[row, 0], lanes[row, 1], lanes[row, 2] + y * g[PHH], lanes[row, 3]
@@ -274,7 +283,7 @@ def _rows_back(like, fn, g, v, plan_w, index_h, index_w, padding, first, items, 
                     for j in range(lanes[row, 5]):
                         p = here + lane * row_nbytes + j * size
                         if not np.isfinite(peek(like, p)):
-                            poke(like, p, _exact(like, fn, g, v, index_h, index_w, padding, n, o, oh, ow + j * g[PHW]))
+                            poke(like, p, _exact(like, fn, g, v, padding, n, o, oh, ow + j * g[PHW]))
                 _write_row(like, fn, g, v, here + lane * row_nbytes, n, o, oh, ow, lanes[row, 5])
     keepalive(flags)
 
@@ -290,20 +299,19 @@ def _buffers(g, v, tid):  # type: ignore[no-untyped-def]
 
 
 @jit
-def forward_task(i, tid, like, fn, g, v, plans, pairs, negative, index, runs, padding, first, items, slots):  # type: ignore[no-untyped-def]
+def forward_task(i, tid, like, fn, g, v, padding, first, items, slots):  # type: ignore[no-untyped-def]
     """Transform source slots 2i and 2i + 1 of the items ``first ...`` into V."""
     z, one, two, rows = _buffers(g, v, tid)
-    _rows_forward(like, fn, g, v, plans[1], index[0], index[1], runs, padding, first, items, 2 * i, slots, z, one, rows)
+    _rows_forward(like, fn, g, v, padding, first, items, 2 * i, slots, z, one, rows)
     step = (slots + slots % 2 + 1) * g[ELEMENT]
     to = v[SPECTRA] + 2 * i * g[ELEMENT]
-    for p in range(pairs.shape[0]):
-        _column(like, fn, g, v, plans[0], z + pairs[p, 0] * g[ELEMENT], one)
+    for p in range(g[PAIRS]):
+        _column(like, fn, g, v, z + word(v[COLUMN_PAIRS], 2 * p) * g[ELEMENT], one)
         other = one
-        if pairs[p, 1] != pairs[p, 0]:
-            _column(like, fn, g, v, plans[0], z + pairs[p, 1] * g[ELEMENT], two)
+        if word(v[COLUMN_PAIRS], 2 * p + 1) != word(v[COLUMN_PAIRS], 2 * p):
+            _column(like, fn, g, v, z + word(v[COLUMN_PAIRS], 2 * p + 1) * g[ELEMENT], two)
             other = two
-        call_function(fn[SEPARATE], one, other, negative.ctypes.data, g[TH], to + p * g[TH] * step, step)
-    keepalive(negative)
+        call_function(word(fn, SEPARATE), one, other, v[NEGATIVE], g[TH], to + p * g[TH] * step, step)
 
 
 @jit
@@ -315,7 +323,7 @@ def product_task(i, tid, like, fn, g, v, items, in_slots, out_slots, block, poin
     for f in range(i * block, min((i + 1) * block, points)):
         if out_slots % 2:
             # The partner of the last slot: `combine` reads it.
-            call_function(fn[CLEAR], v[PRODUCTS] + f * m_step + out_slots * element, 2)
+            call_function(word(fn, CLEAR), v[PRODUCTS] + f * m_step + out_slots * element, 2)
         x, y, u = v[SPECTRA] + f * v_step, v[PRODUCTS] + f * m_step, v[U] + f * g[U_STEP]
         if g[PLACE] == CHANNELS:
             ic_blocks, oc_blocks = g[IN_SLOTS] // groups, g[OUT_SLOTS] // groups
@@ -323,7 +331,7 @@ def product_task(i, tid, like, fn, g, v, items, in_slots, out_slots, block, poin
                 for o in range(oc_blocks):
                     slot = group * oc_blocks + o
                     product(
-                        fn[FUNCTIONS:], items, x + group * ic_blocks * element, g[IN_SLOTS] * element, u + slot * g[ICG] * element,
+                        fn + 8 * FUNCTIONS, items, x + group * ic_blocks * element, g[IN_SLOTS] * element, u + slot * g[ICG] * element,
                         y + slot * element, g[OUT_SLOTS] * element, g[ICG],
                     )  # fmt: skip
         else:
@@ -331,63 +339,70 @@ def product_task(i, tid, like, fn, g, v, items, in_slots, out_slots, block, poin
             for vector in range((items + g[LANES] - 1) // g[LANES]):
                 for group in range(groups):
                     product(
-                        fn[FUNCTIONS:], g[OCG], u + group * g[OCG] * k_blocks * element, k_blocks * element,
+                        fn + 8 * FUNCTIONS, g[OCG], u + group * g[OCG] * k_blocks * element, k_blocks * element,
                         x + (vector * g[IN_SLOTS] + group * g[ICG]) * element,
                         y + (vector * g[OUT_SLOTS] + group * g[OCG]) * element, element, g[ICG],
                     )  # fmt: skip
 
 
 @jit
-def inverse_task(i, tid, like, fn, g, v, plans, pairs, negative, index, padding, first, items, slots):  # type: ignore[no-untyped-def]
+def inverse_task(i, tid, like, fn, g, v, padding, first, items, slots):  # type: ignore[no-untyped-def]
     """Transform result slots 2i and 2i + 1 of the items ``first ...`` back from M and store them."""
     z, one, two, rows = _buffers(g, v, tid)
     step = (slots + slots % 2 + 1) * g[ELEMENT]
     at = v[PRODUCTS] + 2 * i * g[ELEMENT]
-    for p in range(pairs.shape[0]):
-        is_own = pairs[p, 1] == pairs[p, 0]
-        call_function(fn[COMBINE], at + p * g[TH] * step, step, one, one if is_own else two, negative.ctypes.data, g[TH])
-        _column_back(like, fn, g, v, plans[0], one, z + pairs[p, 0] * g[ELEMENT])
+    for p in range(g[PAIRS]):
+        is_own = word(v[COLUMN_PAIRS], 2 * p + 1) == word(v[COLUMN_PAIRS], 2 * p)
+        call_function(word(fn, COMBINE), at + p * g[TH] * step, step, one, one if is_own else two, v[NEGATIVE], g[TH])
+        _column_back(like, fn, g, v, one, z + word(v[COLUMN_PAIRS], 2 * p) * g[ELEMENT])
         if not is_own:
-            _column_back(like, fn, g, v, plans[0], two, z + pairs[p, 1] * g[ELEMENT])
-    _rows_back(like, fn, g, v, plans[1], index[2], index[3], padding, first, items, 2 * i, slots, np.int64(0), z, one, rows)
-    keepalive(negative)
+            _column_back(like, fn, g, v, two, z + word(v[COLUMN_PAIRS], 2 * p + 1) * g[ELEMENT])
+    _rows_back(like, fn, g, v, padding, first, items, 2 * i, slots, np.int64(0), z, one, rows)
 
 
 @jit
-def depthwise_task(i, tid, like, fn, g, v, plans, pairs, negative, index, runs, padding, items, slots):  # type: ignore[no-untyped-def]
+def depthwise_task(i, tid, like, fn, g, v, padding, items, slots):  # type: ignore[no-untyped-def]
     """Convolve slots 2s and 2s + 1 with weights number `job` of their channels, i = s*MULTIPLIER + job."""
     z, one, two, rows = _buffers(g, v, tid)
     s, job = divmod(i, g[MULTIPLIER])
-    _rows_forward(like, fn, g, v, plans[1], index[0], index[1], runs, padding, np.int64(0), items, 2 * s, slots, z, one, rows)
+    _rows_forward(like, fn, g, v, padding, np.int64(0), items, 2 * s, slots, z, one, rows)
     channels = g[IN_SLOTS]
     # U[f][job][channel slot]
     u = v[U] + (job * channels + 2 * s % channels) * g[ELEMENT]
     second = ((2 * s + 1) % channels - 2 * s % channels) * g[ELEMENT]
-    for p in range(pairs.shape[0]):
-        _column(like, fn, g, v, plans[0], z + pairs[p, 0] * g[ELEMENT], one)
+    for p in range(g[PAIRS]):
+        _column(like, fn, g, v, z + word(v[COLUMN_PAIRS], 2 * p) * g[ELEMENT], one)
         here = u + p * g[TH] * g[U_STEP]
-        if pairs[p, 1] == pairs[p, 0]:
-            call_function(fn[MULTIPLY], one, one, negative.ctypes.data, g[TH], two, two, here, g[U_STEP], second)
-            _column_back(like, fn, g, v, plans[0], two, z + pairs[p, 0] * g[ELEMENT])
+        if word(v[COLUMN_PAIRS], 2 * p + 1) == word(v[COLUMN_PAIRS], 2 * p):
+            call_function(word(fn, MULTIPLY), one, one, v[NEGATIVE], g[TH], two, two, here, g[U_STEP], second)
+            _column_back(like, fn, g, v, two, z + word(v[COLUMN_PAIRS], 2 * p) * g[ELEMENT])
         else:
-            _column(like, fn, g, v, plans[0], z + pairs[p, 1] * g[ELEMENT], two)
-            call_function(fn[MULTIPLY], one, two, negative.ctypes.data, g[TH], one, two, here, g[U_STEP], second)
-            _column_back(like, fn, g, v, plans[0], one, z + pairs[p, 0] * g[ELEMENT])
-            _column_back(like, fn, g, v, plans[0], two, z + pairs[p, 1] * g[ELEMENT])
-    _rows_back(like, fn, g, v, plans[1], index[2], index[3], padding, np.int64(0), items, 2 * s, slots, job, z, one, rows)
-    keepalive(negative)
+            _column(like, fn, g, v, z + word(v[COLUMN_PAIRS], 2 * p + 1) * g[ELEMENT], two)
+            call_function(word(fn, MULTIPLY), one, two, v[NEGATIVE], g[TH], one, two, here, g[U_STEP], second)
+            _column_back(like, fn, g, v, one, z + word(v[COLUMN_PAIRS], 2 * p) * g[ELEMENT])
+            _column_back(like, fn, g, v, two, z + word(v[COLUMN_PAIRS], 2 * p + 1) * g[ELEMENT])
+    _rows_back(like, fn, g, v, padding, np.int64(0), items, 2 * s, slots, job, z, one, rows)
 
 
 @jit
-def transform_slots(ctl, threads, like, fn, g, v, plans, pairs, negative, index, runs, padding, items, slots):  # type: ignore[no-untyped-def]
+def transform_slots(ctl, threads, like, fn, g, v, padding, items, slots):  # type: ignore[no-untyped-def]
     """Transform all source slots into V: how the weights get their spectra."""
     parallel_for(
-        ctl, threads, (slots + 1) // 2, forward_task, (like, fn, g, v, plans, pairs, negative, index, runs, padding, np.int64(0), items, slots)
+        ctl, threads, (slots + 1) // 2, forward_task, (like, fn, g, v, padding, np.int64(0), items, slots)
     )
 
 
 @jit
-def convolve(ctl, threads, like, fn, g, v, plans, pairs, negative, index, runs, padding, items, items_at_once):  # type: ignore[no-untyped-def]
+def convolve_depthwise(ctl, threads, like, fn, g, v, padding, items):  # type: ignore[no-untyped-def]
+    """Convolve all items of a layer whose groups have one input channel; arguments as in `convolve`."""
+    vectors = items if g[PLACE] == CHANNELS else (items + g[LANES] - 1) // g[LANES]
+    slots = vectors * g[IN_SLOTS]
+    tasks = (slots + 1) // 2 * g[MULTIPLIER]
+    parallel_for(ctl, threads, tasks, depthwise_task, (like, fn, g, v, padding, items, slots))
+
+
+@jit
+def convolve(ctl, threads, like, fn, g, v, padding, items, items_at_once):  # type: ignore[no-untyped-def]
     """Convolve all items, `items_at_once` in V and M at a time.
 
     Parameters
@@ -396,46 +411,35 @@ def convolve(ctl, threads, like, fn, g, v, plans, pairs, negative, index, runs, 
         Of `fastconv.kernels.threads`.
     like : array
         Its dtype picks the element type.
-    fn : ndarray of int64
-        Addresses: `element_functions`, then `product_functions`.
+    fn : int
+        Address of a table: `element_functions`, then `product_functions`.
     g, v : ndarray of int64
-        Fields as listed in this module.
-    plans : (stages, stages)
-        Of the columns (length TH) and rows (TW).
-    pairs : ndarray of shape (PAIRS, 2), int64
-        Positions of a column and of that of the negative frequency.
-    negative : ndarray of shape (TH,), int64
-        Offset in bytes of the negative of each row frequency.
-    index : (rows by phase and tile position, columns likewise, rows by padded position, columns by padded position)
-        Positions in the source, -1 for padding.
-    runs : ndarray of shape (phases*TX, 4), int64
-        For each tile column: where its longest run of source columns begins in the tile, its length, the first source
-        column, whether there are others outside it.
+        Fields as listed in this module. The tables whose addresses are in `v`:
+
+        - PLAN_H, PLAN_W: `stages` of TH and TW; TW_H, TW_W: `twiddles`.
+        - COLUMN_PAIRS: positions of a column and of that of the negative frequency, PAIRS times.
+        - NEGATIVE: offset in bytes of the negative of each row frequency.
+        - INDEX_H, INDEX_W: source row and column by phase and tile position, -1 for padding; ROWS_AT, COLS_AT: the same
+          by padded position.
+        - RUNS: for each column phase and tile column where its longest run of source columns begins in the tile, its
+          length, the first source column, whether there are others outside it.
     padding : scalar
     """
     count = g[LANES]
-    if g[IS_DEPTHWISE]:
-        vectors = items if g[PLACE] == CHANNELS else (items + count - 1) // count
-        slots = vectors * g[IN_SLOTS]
-        parallel_for(
-            ctl, threads, (slots + 1) // 2 * g[MULTIPLIER], depthwise_task,
-            (like, fn, g, v, plans, pairs, negative, index, runs, padding, items, slots),
-        )  # fmt: skip
-        return
-    points = pairs.shape[0] * g[TH]
-    block = 16
+    points = g[PAIRS] * g[TH]
+    block = FREQUENCIES_AT_ONCE
     for first in range(0, items, items_at_once):
         part = min(items_at_once, items - first)
         vectors = part if g[PLACE] == CHANNELS else (part + count - 1) // count
         slots, out_slots = vectors * g[IN_SLOTS], vectors * g[OUT_SLOTS]
         parallel_for(
             ctl, threads, (slots + 1) // 2, forward_task,
-            (like, fn, g, v, plans, pairs, negative, index, runs, padding, first, part, slots),
+            (like, fn, g, v, padding, first, part, slots),
         )  # fmt: skip
         parallel_for(
             ctl, threads, (points + block - 1) // block, product_task, (like, fn, g, v, part, slots, out_slots, block, points)
         )
         parallel_for(
             ctl, threads, (out_slots + 1) // 2, inverse_task,
-            (like, fn, g, v, plans, pairs, negative, index, padding, first, part, out_slots),
+            (like, fn, g, v, padding, first, part, out_slots),
         )  # fmt: skip

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from fastconv.kernels._jit import jit
 from fastconv.kernels.fft import element_nbytes
+from fastconv.kernels.fft_memory import word
 from fastconv.kernels.function_pointers import address_intrinsic, call_function
 from fastconv.kernels.simd import Emitter, Value, i64, new_function
 from fastconv.kernels.spec import spec_array
@@ -92,11 +93,11 @@ def product_functions(element: str) -> npt.NDArray[np.int64]:
 def product(functions, rows, a, a_row, b, c, c_row, k):  # type: ignore[no-untyped-def]
     """Compute `rows` rows of C, in register tiles of about equal height; see `build_product`.
 
-    `functions` is the table of `product_functions`.
+    `functions` is the address of the table of `product_functions`.
     """
     tiles = (rows + MAX_ROWS - 1) // MAX_ROWS
     done = 0
     for i in range(tiles):
         height = (rows - done + tiles - i - 1) // (tiles - i)
-        call_function(functions[height], a + done * a_row, a_row, b, c + done * c_row, c_row, k)
+        call_function(word(functions, height), a + done * a_row, a_row, b, c + done * c_row, c_row, k)
         done += height

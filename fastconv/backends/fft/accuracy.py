@@ -16,16 +16,16 @@ def relative_bound(points: int, channels: int, u: float) -> float:
 
     Notes
     -----
-    Each of the t = log2(points) stages of a transform multiplies by a rounded twiddle and adds: relative error at
-    most eta = u + gamma_4 (sqrt(2) + u) per stage (Higham, Accuracy and Stability, theorem 24.2), so gamma-like
-    growth t*eta / (1 - t*eta) norm-wise for the data and, path by path, element-wise for the spectrum of the
-    weights. Three transforms and the products, summed over `channels`, add up. Proved for powers of two; for other
-    sizes, whose stages have other radices, it is a model with t rounded up; the separation of two real signals that
-    share a transform costs one more addition at either end and a factor sqrt(2).
+    Each of the t = log2(points) stages of a transform multiplies by a rounded twiddle (relative error u, and sqrt(2)
+    gamma_2 for the complex product) and adds (u): eta = 2u + sqrt(2) gamma_2 per stage, as in Higham, Accuracy and
+    Stability, section 24.1. That grows to t*eta / (1 - t*eta), norm-wise for the data and, path by path, element-wise
+    for the spectrum of the weights. Three transforms and the products, summed over `channels`, add up; two real signals
+    that share a transform cost one more addition at either end and a factor sqrt(2). Proved for powers of two; a model
+    for other sizes, whose stages have other radices.
     """
-    t = math.ceil(math.log2(max(points, 2))) + 2
-    eta = u + gamma(4, u) * (math.sqrt(2) + u)
-    stages = t * eta / (1 - t * eta) if t * eta < 1 else math.inf
+    eta = 2 * u + math.sqrt(2) * gamma(2, u)
+    growth = math.log2(max(points, 2)) * eta + 2 * u
+    stages = growth / (1 - growth) if growth < 1 else math.inf
     return math.sqrt(2) * (3 * stages * (1 + stages) ** 2 + math.sqrt(2) * gamma(2 + channels, u))
 
 
@@ -37,7 +37,7 @@ def normwise_bound(problem: ConvProblem, x: Array, w: Array, points: int) -> Arr
         planes = pad(p, x).astype(np.complex128 if p.is_complex else np.float64)
         norms = np.sqrt((np.abs(planes) ** 2).sum(axis=(2, 3)))
         # Planes of any two channels and images may share a transform: the largest norm stands for all.
-        largest = norms.max()
+        largest = norms.max(initial=0.0)
         sizes = np.abs(w.astype(np.complex128 if p.is_complex else np.float64)).sum(axis=(1, 2, 3))
         parts = 2 if p.is_complex else 1
         c = relative_bound(points, p.ic // p.g * parts, u) * parts

@@ -10,7 +10,7 @@ from fastconv._typing import Array
 from fastconv.backends.base import Algorithm, Work, workspace_limit
 from fastconv.backends.fft.accuracy import normwise_bound
 from fastconv.backends.fft.tiles import FLOPS_PER_LANE_AND_CYCLE, SMALL_ARRAYS_NBYTES, SPECTRA_NBYTES, TilesPlan, aligned_empty
-from fastconv.backends.fft.tiling import Tiling, best_plane_tiling, channels_of, phases_of, row_nbytes
+from fastconv.backends.fft.tiling import Tiling, best_plane_tiling, channels_of, largest_points, phases_of, row_nbytes
 from fastconv.errors import UnsupportedProblem
 from fastconv.kernels import fft, fft_plane
 from fastconv.kernels import fft_lanes as k
@@ -60,7 +60,7 @@ class PlaneFFT(Algorithm):
 
     def error_bound(self, problem: ConvProblem, x: Array, w: Array) -> Array:
         """Return the norm-wise bound for the largest tile."""
-        return normwise_bound(problem, x, w, fft.MAX_LENGTH**2)
+        return normwise_bound(problem, x, w, largest_points(problem))
 
     def make_plan(
         self, problem: ConvProblem, w: Array, bias: Array | None = None, *, threads: int = 1, max_workspace: int | None = None
@@ -91,6 +91,10 @@ class PlanePlan(TilesPlan):
         g[k.U_STEP] = 2 * g[k.SIZE] * g[k.TH] * g[k.TW]
         return g
 
+    def transforms(self) -> int:
+        """Return how many complex transforms of a tile a call takes, forward and back."""
+        return 2 * self.problem.oc * -(-self._tiling.items // 2)
+
     def _describe(self) -> str:
         t = self._tiling
         return f"{t.items} tiles of {t.rows.length}x{t.cols.length} points for each channel, {t.spectra_nbytes} bytes of spectra"
@@ -99,8 +103,8 @@ class PlanePlan(TilesPlan):
         """Transform the weights, taps reversed modulo the tile."""
         p, t = self.problem, self._tiling
         th, tw = t.rows.length, t.cols.length
-        self._middle = fft.middle(tw, p.dtype)
         scaled = (self._w[:, 0].astype(np.float64) / (th * tw)).astype(p.dtype)
+        self._middle = fft.middle(tw, p.dtype)
         planes = np.zeros((p.oc, th, tw), p.dtype)
         planes[:, (-np.arange(p.kh) % th)[:, np.newaxis], -np.arange(p.kw) % tw] = scaled
         spectra, spectra_at = aligned_empty(t.spectra_nbytes)
@@ -108,14 +112,14 @@ class PlanePlan(TilesPlan):
         scratch[:] = 0
         v = self._view(scratch_at)
         v[[k.X, k.SPECTRA]] = address(planes), spectra_at
-        fft_plane.transform_planes(pool.handle(self.threads), self.threads, self._like, self._functions, self._g, v, self._plans, p.oc)
+        fft_plane.transform_planes(pool.handle(self.threads), self.threads, self._like, address(self._table_of_functions), self._g, v, p.oc)
         del scratch
         return spectra, spectra_at
 
     def _run(self, v: Array) -> None:
         p = self.problem
+        v[k.MIDDLE] = self._middle
         padding = np.dtype(p.dtype).type(p.padding_value)
         fft_plane.convolve_planes(
-            pool.handle(self.threads), self.threads, self._like, self._functions, self._g, v, self._plans, self._middle, self._index,
-            self._runs, padding, self._tiling.items, p.oc,
+            pool.handle(self.threads), self.threads, self._like, address(self._table_of_functions), self._g, v, padding, self._tiling.items, p.oc,
         )  # fmt: skip

@@ -17,6 +17,7 @@ from fastconv.backends.fft.tiling import (
     channels_of,
     element_nbytes,
     frequencies_kept,
+    largest_points,
     phases_of,
     row_nbytes,
     spectrum_step,
@@ -91,7 +92,7 @@ class TilesFFT(Algorithm):
 
     def error_bound(self, problem: ConvProblem, x: Array, w: Array) -> Array:
         """Return the norm-wise bound for the largest tile."""
-        return normwise_bound(problem, x, w, fft.MAX_LENGTH**2)
+        return normwise_bound(problem, x, w, largest_points(problem))
 
     def make_plan(
         self, problem: ConvProblem, w: Array, bias: Array | None = None, *, threads: int = 1, max_workspace: int | None = None
@@ -175,7 +176,7 @@ class TilesPlan(Plan):
         self._bias = np.zeros(p.oc, p.dtype) if bias is None else bias.copy()
         code, low, high = activation_code(p.activation)
         self._limits = np.array([low, high], p.dtype)
-        self._functions = np.concatenate([element_functions(p.dtype), product_functions(p.dtype)])
+        self._table_of_functions = np.concatenate([element_functions(p.dtype), product_functions(p.dtype)])
         self._plans = (fft.stages(th, p.dtype), fft.stages(tw, p.dtype))
         self._twiddles = (fft.twiddles(th, p.dtype), fft.twiddles(tw, p.dtype))
         self._pairs, self._negative = column_pairs(tw), negatives(th)
@@ -189,6 +190,17 @@ class TilesPlan(Plan):
         self._channels = channels_of(p)
         self._g = self._geometry(code)
         self._spectra, self._spectra_at = self._weight_spectra()
+
+    def points(self) -> int:
+        """Return the points of a tile."""
+        return self._tiling.rows.length * self._tiling.cols.length
+
+    def transforms(self) -> int:
+        """Return how many complex transforms of a tile a call takes, forward and back."""
+        t, lanes = self._tiling, int(self._g[k.LANES])
+        unit = 1 if t.place == k.CHANNELS else lanes
+        slots = -(-t.items // unit) * int(self._g[k.IN_SLOTS] + self._g[k.OUT_SLOTS])
+        return slots * lanes // 2
 
     def _describe(self) -> str:
         t = self._tiling
@@ -244,10 +256,11 @@ class TilesPlan(Plan):
         scratch, scratch_at = aligned_empty(self.threads * self._scratch_nbytes)
         v = self._view(scratch_at)
         v[[k.X, k.XN, k.XC, k.XH, k.XW, k.SPECTRA]] = address(planes), 0, taps_h * taps_w, taps_w, 1, spectra_at
+        v[[k.INDEX_H, k.INDEX_W, k.RUNS]] = address(index_h), address(index_w), address(runs)
         ctl = pool.handle(self.threads)
         zero = np.dtype(p.dtype).type(0)
         k.transform_slots(
-            ctl, self.threads, self._like, self._functions, g, v, self._plans, self._pairs, self._negative, (index_h, index_w, index_h, index_w), runs, zero, 1, slots
+            ctl, self.threads, self._like, address(self._table_of_functions), g, v, zero, 1, slots
         )
         del scratch
         return spectra, spectra_at
@@ -257,6 +270,8 @@ class TilesPlan(Plan):
         v[[k.BIAS, k.LIMITS, k.WEIGHTS, k.TW_H, k.TW_W, k.SCRATCHES]] = (
             address(self._bias), address(self._limits), address(self._w), address(self._twiddles[0]), address(self._twiddles[1]), scratch_at,
         )  # fmt: skip
+        tables = (*self._plans, self._pairs, self._negative, *self._index, self._runs)
+        v[[k.PLAN_H, k.PLAN_W, k.COLUMN_PAIRS, k.NEGATIVE, k.INDEX_H, k.INDEX_W, k.ROWS_AT, k.COLS_AT, k.RUNS]] = list(map(address, tables))
         return v
 
     def execute(self, x: Array, residual: Array | None, out: Array) -> None:
@@ -282,10 +297,11 @@ class TilesPlan(Plan):
     def _run(self, v: Array) -> None:
         t = self._tiling
         padding = np.dtype(self.problem.dtype).type(self.problem.padding_value)
-        k.convolve(
-            pool.handle(self.threads), self.threads, self._like, self._functions, self._g, v, self._plans, self._pairs, self._negative,
-            self._index, self._runs, padding, t.items, t.items_at_once,
-        )  # fmt: skip
+        ctl, functions = pool.handle(self.threads), address(self._table_of_functions)
+        if self._channels.is_depthwise:
+            k.convolve_depthwise(ctl, self.threads, self._like, functions, self._g, v, padding, t.items)
+        else:
+            k.convolve(ctl, self.threads, self._like, functions, self._g, v, padding, t.items, t.items_at_once)
 
     def _source_spectra_nbytes(self) -> int:
         """Bytes of V, before M in the shared workspace."""

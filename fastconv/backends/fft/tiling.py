@@ -20,11 +20,11 @@ from fastconv.problem import ConvProblem
 # The model, in cycles per element (a complex number of all lanes), measured once on Zen 3 with bench/fft_layers.py;
 # only ratios matter for the choice.
 #: A radix-4 stage.
-STAGE_CYCLES = 6.0
+STAGE_CYCLES = 3.2
 #: Bringing a slot in or out: copy, transposition, store.
-ROW_CYCLES = 8.0
+ROW_CYCLES = 6.0
 #: Taking two signals apart or putting them together, with one write or read of a spectrum outside the first caches.
-SPECTRUM_CYCLES = 12.0
+SPECTRUM_CYCLES = 8.0
 #: Reading, turning twice and writing an element of a plane.
 PLANE_CYCLES = 16.0
 #: A complex multiply-accumulate: four FMAs, two in a cycle, and what the loop loses.
@@ -32,6 +32,8 @@ PRODUCT_CYCLES = 2.3
 #: Bytes of the weights' spectra that arrive in a cycle from the last-level cache and from memory.
 CACHE_BYTES_PER_CYCLE = 12.0
 MEMORY_BYTES_PER_CYCLE = 5.0
+#: Lanes that the lengths of tiles of planes may have to be multiples of, over all targets.
+PLANE_LANES = (2, 4, 8, 16)
 #: Assumed last-level cache.
 LAST_LEVEL_NBYTES = 16 * 2**20
 #: Assumed share of the second-level cache for a tile; a larger one pays for its trips.
@@ -113,6 +115,15 @@ def tilings_of(axis: AxisPhases, multiple: int = 1) -> list[AxisTiles]:
         if old is None or length * fft.stage_cost(length) < old.length * fft.stage_cost(old.length):
             best[chosen.count] = chosen
     return sorted(best.values(), key=lambda t: t.length)
+
+
+@functools.lru_cache(maxsize=256)
+def largest_points(p: ConvProblem) -> int:
+    """Return the points of the largest tile that any plan for `p` may use."""
+    points = 1
+    for axis in phases_of(p):
+        points *= max((t.length for multiple in (1, *PLANE_LANES) for t in tilings_of(axis, multiple)), default=fft.MAX_LENGTH)
+    return points
 
 
 @dataclass(frozen=True)
