@@ -85,7 +85,7 @@ def _pack_row(like: Any, g: Any, cols_index: Any, source: int, src: Any, row: in
 
 
 @jit
-def _transform_data(like: Any, g: Any, indices: Any, src: Any, v: int, private: int, block: Any, channels: Any) -> None:
+def transform_data(like: Any, g: Any, indices: Any, src: Any, v: int, private: int, block: Any, channels: Any) -> None:
     """Write V of one block for the channels ``channels[0] <= c < channels[1]``, L at a time.
 
     Parameters
@@ -135,8 +135,10 @@ def _transform_data(like: Any, g: Any, indices: Any, src: Any, v: int, private: 
 
 
 @jit
-def _store_band(like: Any, g: Any, dst: Any, residual: Any, strip: int, n: int, oc: int, valid: int, y: int, x: int, planes: int) -> None:
-    """Store the rows of one band of L output channels, with the epilogue; `planes` is scratch for partial blocks.
+def _store_band(
+    like: Any, g: Any, dst: Any, residual: Any, strip: int, n: int, oc: int, valid: int, y: int, x: int, cols: int, planes: int
+) -> None:
+    """Store `cols` columns of the rows of one band of L output channels, with the epilogue; `planes` is scratch for partial blocks.
 
     `dst` and `residual` are (address, sn, sc, sh, sw); a residual's address of 0 means none.
     """
@@ -147,7 +149,7 @@ def _store_band(like: Any, g: Any, dst: Any, residual: Any, strip: int, n: int, 
     _, rn, rc, rh, rw = residual
     for row in range(min(g.dh * g.m_h, g.oh - y)):
         source = strip + row * g.out_step * size
-        pixels = min(g.out_step // lanes, g.ow - x)
+        pixels = min(cols, g.ow - x)
         target = dst[0] + (n * dn + oc * dc + (y + row) * dh + x * dw) * size
         other = 0 if residual[0] == 0 else residual[0] + (n * rn + oc * rc + (y + row) * rh + x * rw) * size
         if dw != 1:
@@ -169,7 +171,7 @@ def _store_band(like: Any, g: Any, dst: Any, residual: Any, strip: int, n: int, 
 
 @jit
 def _repair(
-    like: Any, g: Any, indices: Any, src: Any, scratch: Any, strip: int, n: int, group: int, oc: int, valid: int, y: int, x: int
+    like: Any, g: Any, indices: Any, src: Any, scratch: Any, strip: int, n: int, group: int, oc: int, valid: int, y: int, x: int, cols: int
 ) -> None:
     """Compute the tiles of one band that have a non-finite output again, by the definition.
 
@@ -183,7 +185,7 @@ def _repair(
     source = src[0] + (n * src[1] + group * g.channels * src[2]) * size
     width = g.dw * g.m_w
     for py in range(g.dh):
-        for first in range(0, g.out_step // lanes, width):
+        for first in range(0, cols, width):
             for px in range(g.dw):
                 for lane in range(valid):
                     total = like[0] * 0
@@ -212,12 +214,12 @@ def _products(
 ) -> None:  # fmt: skip
     """Multiply and store the panels ``panels[0] <= p < panels[1]`` of output channels of one block.
 
-    As in `_transform_data`, but `private` is a place in `scratch`, in elements.
+    As in `transform_data`, but `private` is a place in `scratch`, in elements.
     """
     size = like.itemsize
     group, first_band, bands, first_column, columns = block
     tiles = bands * g.dh * g.dw * columns
-    xis = g.alpha_h * g.alpha_w
+    xis, cols = g.alpha_h * g.alpha_w, columns * g.dw * g.m_w
     base = scratch.ctypes.data
     m = base + (private + g.m_at) * size
     out, check = private + g.out_at, private + g.check_at
@@ -251,12 +253,12 @@ def _products(
                 for i in range(g.lanes):
                     total += scratch[check + i]
                 if not total == 0:  # noqa: SIM201  NaN is not different from 0 either way
-                    _repair(like, g, indices, src, scratch, out, n, group, oc, valid, y, x)
-                _store_band(like, g, dst, residual, base + out * size, n, group * g.outputs + oc, valid, y, x, planes)
+                    _repair(like, g, indices, src, scratch, out, n, group, oc, valid, y, x, cols)
+                _store_band(like, g, dst, residual, base + out * size, n, group * g.outputs + oc, valid, y, x, cols, planes)
 
 
 @jit
-def _block(g: Any, index: int) -> Any:
+def block_of(g: Any, index: int) -> Any:
     """Return (group, first band, bands, first column, columns) of a block."""
     rest, column = divmod(index, g.column_blocks)
     group, band = divmod(rest, g.band_blocks)
@@ -284,9 +286,9 @@ def _block_task(
     """Compute one block from source to result in the thread's own V."""
     g = geometry[0]
     size = like.itemsize
-    block = _block(g, i)
+    block = block_of(g, i)
     v, private = scratch.ctypes.data + tid * g.v_size * size, _private(g, tid, threads)
-    _transform_data(like, g, indices, src, v, scratch.ctypes.data + private * size, block, (0, g.channels))
+    transform_data(like, g, indices, src, v, scratch.ctypes.data + private * size, block, (0, g.channels))
     _products(like, g, indices, heights, src, dst, residual, scratch, v, private, block, (0, g.panels))
 
 
@@ -297,7 +299,7 @@ def _data_task(i: int, tid: int, like: Any, geometry: Any, indices: Any, src: An
     first = i * g.channels_per_task
     private = scratch.ctypes.data + _private(g, tid, 1) * like.itemsize
     channels = (first, min(first + g.channels_per_task, g.channels))
-    _transform_data(like, g, indices, src, scratch.ctypes.data, private, _block(g, index), channels)
+    transform_data(like, g, indices, src, scratch.ctypes.data, private, block_of(g, index), channels)
 
 
 @jit
@@ -308,7 +310,7 @@ def _output_task(
     g = geometry[0]
     first = i * g.panels_per_task
     panels = (first, min(first + g.panels_per_task, g.panels))
-    block, v = _block(g, index), scratch.ctypes.data
+    block, v = block_of(g, index), scratch.ctypes.data
     _products(like, g, indices, heights, src, dst, residual, scratch, v, _private(g, tid, 1), block, panels)
 
 

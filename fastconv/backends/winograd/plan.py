@@ -95,7 +95,7 @@ class WinogradPlan(Plan):
             residual = _like_layout(residual, target)
         convolve(
             pool.handle(self.threads), self.threads, self._like, self._geometry, self._indices, self._heights,
-            _described(x), _described(target), (0, 0, 0, 0, 0) if residual is None else _described(residual), self._scratch_size,
+            described(x), described(target), (0, 0, 0, 0, 0) if residual is None else described(residual), self._scratch_size,
         )  # fmt: skip
         if target is not out:
             out[...] = target
@@ -130,7 +130,7 @@ def _like_layout(residual: Array, target: Array) -> Array:
     return np.ascontiguousarray(residual.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
 
 
-def _described(array: Array) -> tuple[int, int, int, int, int]:
+def described(array: Array) -> tuple[int, int, int, int, int]:
     """Return (address, sn, sc, sh, sw), strides in elements."""
     n, c, h, _ = element_strides(array)
     return address(array), n, c, h, _pixel_stride(array)

@@ -1,0 +1,149 @@
+"""Winograd on the layers it is for, against the other libraries: one run, alternating. Prints a Markdown table.
+
+    python bench/winograd_layers.py [--threads 1 2] [--layers WORD ...] [--rounds 5]
+
+Times are best-of in milliseconds, weights prepared, NumPy arrays in and out. Ratios are theirs / ours: for F(4x4) (or
+F(2x2) where that is faster), the variants of standard accuracy, and for the best of all including F(6x6). The last
+columns split a single-threaded call of the best standard variant into data transform, products, and the rest: output
+transform, epilogue and store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+from fastconv.backends.winograd import ALGORITHMS
+from fastconv.backends.winograd.plan import WinogradPlan, described
+from fastconv.cli.cases import Case, builtin_layers, layer_case
+from fastconv.cli.peers import PEERS
+from fastconv.kernels.simd import keepalive
+from fastconv.kernels.winograd import block_of, transform_data
+from fastconv.kernels.winograd_products import multiply_panels
+
+RIVALS = ("ncnn", "onnxruntime", "torch")
+
+
+@numba.njit(nogil=True)
+def data_only(like: Any, geometry: Any, indices: Any, src: Any, scratch_size: int) -> None:
+    """Run the data transform of every block, as `fastconv.kernels.winograd.convolve` does on one thread."""
+    g = geometry[0]
+    size = like.itemsize
+    buffer = np.empty(scratch_size + 64 // size, like.dtype)
+    start = buffer.ctypes.data + -(buffer.ctypes.data // size) % (64 // size) * size
+    for i in range(g.groups * g.band_blocks * g.column_blocks):
+        transform_data(like, g, indices, src, start, start + g.v_size * size, block_of(g, i), (0, g.channels))
+    keepalive(buffer)
+
+
+@numba.njit(nogil=True)
+def products_only(like: Any, geometry: Any, heights: Any, scratch_size: int) -> None:
+    """Run the products of every block on whatever lies in V."""
+    g = geometry[0]
+    size = like.itemsize
+    buffer = np.zeros(scratch_size + 64 // size, like.dtype)
+    v = buffer.ctypes.data + -(buffer.ctypes.data // size) % (64 // size) * size
+    m, xis = v + (g.v_size + g.m_at) * size, g.alpha_h * g.alpha_w
+    for i in range(g.groups * g.band_blocks * g.column_blocks):
+        group, _, bands, _, columns = block_of(g, i)
+        for first in range(0, g.panels, g.panels_at_once):
+            for xi in range(xis):
+                multiply_panels(
+                    like, v + xi * g.v_step * size, g.ldv, g.u + ((group * xis + xi) * g.panels + first) * g.channels * g.nr * size,
+                    m + xi * g.m_step * size, xis * g.m_step, bands * g.dh * g.dw * columns, g.channels,
+                    min(g.panels_at_once, g.panels - first), g.nr, g.rows, heights, g.depth,
+                )  # fmt: skip
+    keepalive(buffer)
+
+
+def shares(plan: WinogradPlan, case: Case, total_s: float) -> tuple[float, float, float]:
+    """Return the shares of data transform, products and the rest in a single-threaded call."""
+    private = vars(plan)
+    like, geometry, size = private["_like"], private["_geometry"], private["_scratch_size"]
+    data = best_s(lambda: data_only(like, geometry, private["_indices"], described(case.x), size))
+    products = best_s(lambda: products_only(like, geometry, private["_heights"], size))
+    return data / total_s, products / total_s, max(0.0, 1 - (data + products) / total_s)
+
+
+def best_s(call: Callable[[], object], seconds: float = 0.04) -> float:
+    """Return the shortest of several timings."""
+    call()
+    found, start = math.inf, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        begin = time.perf_counter()
+        call()
+        found = min(found, time.perf_counter() - begin)
+    return found
+
+
+def alternate(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Return the best time of each call, over rounds in which all take their turn."""
+    found = dict.fromkeys(calls, math.inf)
+    for _ in range(rounds):
+        for name, call in calls.items():
+            found[name] = min(found[name], best_s(call))
+    return found
+
+
+def is_for_winograd(case: Case) -> bool:
+    """Tell whether a layer is 3x3, stride 1, dense, one image (the others take no batches), with enough channels for the products to matter."""
+    p = case.problem
+    return (p.kh, p.kw, p.sh, p.sw, p.dh, p.dw, p.g, p.mb) == (3, 3, 1, 1, 1, 1, 1, 1) and p.ic >= 16 and p.dtype == "float32"
+
+
+def row(case: Case, threads: int, rounds: int) -> tuple[str, list[float]]:
+    """Return the table's row of one layer, and the two ratios to the best other library and to torch."""
+    p = case.problem
+    plans = {a.name.partition(":")[2]: a.make_plan(p, case.w, threads=threads) for a in ALGORITHMS if a.why_not(p) is None}
+    out = np.empty(p.out_shape, p.dtype)
+    calls: dict[str, Callable[[], object]] = {name: (lambda plan=plan: plan(case.x, out=out)) for name, plan in plans.items()}
+    for peer in PEERS:
+        if peer.name in RIVALS and peer.is_installed:
+            call = peer.prepare(p, case.x, case.w, threads)
+            if call is not None:
+                calls[peer.name] = call
+    times = alternate(calls, rounds)
+    standard = min(("f2x3", "f4x3"), key=times.__getitem__)
+    fast = min(plans, key=times.__getitem__)
+    rivals = {name: times[name] for name in RIVALS if name in times}
+    other = min(rivals.values())
+    ratios = [other / times[standard], other / times[fast], times["torch"] / times[standard], times["torch"] / times[fast]]
+    cells = [case.name, *(f"{times[name] * 1e3:.3f}" for name in ("f2x3", "f4x3", "f6x3"))]
+    cells += [f"{times[name] * 1e3:.3f}" if name in times else "-" for name in RIVALS]
+    cells += [f"{ratio:.2f}" for ratio in ratios]
+    if threads == 1:
+        cells += [f"{share:.0%}" for share in shares(plans[standard], case, times[standard])]  # type: ignore[arg-type]
+    return f"| {' | '.join(cells)} |", ratios
+
+
+def main() -> None:
+    """Print one table per number of threads."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--layers", nargs="+", default=[""])
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    for threads in options.threads:
+        columns = ["layer", "f2x3", "f4x3", "f6x3", *RIVALS, "best other / standard", "/ fast", "torch / standard", "/ fast"]
+        columns += ["data", "products", "output"] if threads == 1 else []
+        print(f"\n{threads} thread{'s' * (threads > 1)}, ms\n\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+        found = []
+        for heading, layers in builtin_layers().values():
+            for layer in layers:
+                case = layer_case(heading, layer)
+                if is_for_winograd(case) and any(word in case.name for word in options.layers):
+                    text, ratios = row(case, threads, options.rounds)
+                    print(text, flush=True)
+                    found.append(ratios)
+        means = np.exp(np.log(found).mean(axis=0))
+        print("\ngeometric means: " + ", ".join(f"{name} {mean:.2f}" for name, mean in zip(columns[7:11], means, strict=True)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
