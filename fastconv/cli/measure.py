@@ -24,6 +24,11 @@ SHORTEST_SAMPLE_S = 50e-6
 #: The candidates take turns so often, so that a drift of the clock meets them all alike.
 ROUNDS = 5
 LEAST_SAMPLES = 3
+#: Pause before a contender's turn: idle threads of BLAS, OpenMP and other libraries' pools spin for a while after a
+#: call and would take the core that it needs. Other libraries spin longer.
+SETTLE_S, SETTLE_WITH_PEERS_S = 0.003, 0.03
+#: Calls that wake a contender's own threads and fill the caches before the clock counts.
+WAKING_CALLS = 3
 MOST_SAMPLES = 200
 #: Digits of a sample that are kept: more than the clock is worth.
 SAMPLE_DIGITS = 4
@@ -213,17 +218,22 @@ def _prepared_peer(case: Case, peer: Peer, row: Row, threads: int, found: Refere
 def _take_turns(contenders: list[Contender], seconds: float, tick: Callable[[str], None]) -> None:
     """Fill the samples of all contenders in ROUNDS rounds; a slow one sits out once it has had its time."""
     spent = [0.0] * len(contenders)
+    settle_s = SETTLE_S if all(contender.algorithm for contender in contenders) else SETTLE_WITH_PEERS_S
     for turn in range(ROUNDS):
         tick(f"timing {turn + 1}/{ROUNDS}")
         for index, contender in enumerate(contenders):
             samples = contender.row.samples_s
             if spent[index] > seconds * (1 if len(samples) >= LEAST_SAMPLES else LEAST_SAMPLES):
                 continue
+            time.sleep(settle_s)
             started = time.perf_counter()
-            first = _timed(contender.call, 1)
+            waking = [_timed(contender.call, 1)]
+            if waking[0] < seconds:
+                waking += [_timed(contender.call, 1) for _ in range(WAKING_CALLS - 1)]
+            first = min(waking)
             repeats = max(1, int(SHORTEST_SAMPLE_S / max(first, 1e-9)))
             count = min(int(seconds / ROUNDS / max(first * repeats, 1e-9)), MOST_SAMPLES // ROUNDS)
-            # After others have run, the first call finds cold caches: it counts only where nothing else would.
+            # Waking calls count only where there is no time for others.
             samples += [_timed(contender.call, repeats) for _ in range(count)] or [first]
             spent[index] += time.perf_counter() - started
 
