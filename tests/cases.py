@@ -133,8 +133,8 @@ def _laid_out(array: Array, problem: ConvProblem) -> Array:
     return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 1, -1)), -1, 1)
 
 
-def integers(problem: ConvProblem, amplitude: int = 2, seed: int = 0) -> Arrays:
-    """Return arrays of integers in [-amplitude, amplitude] (unsigned: [0, amplitude])."""
+def integers(problem: ConvProblem, amplitude: int = 2, seed: int = 0, density: float = 1.0) -> Arrays:
+    """Return arrays of integers in [-amplitude, amplitude] (unsigned: [0, amplitude]), a share `density` of them not zero."""
     rng = np.random.default_rng(seed)
     dtype = np.dtype(problem.dtype)
 
@@ -143,6 +143,8 @@ def integers(problem: ConvProblem, amplitude: int = 2, seed: int = 0) -> Arrays:
         values: Array = rng.integers(low, amplitude + 1, shape)
         if dtype.kind == "c":
             values = values + 1j * rng.integers(low, amplitude + 1, shape)
+        if density < 1:
+            values = values * (rng.random(shape) < density)
         return values.astype(dtype)
 
     return _arrays(problem, draw)
