@@ -14,6 +14,7 @@ from pathlib import Path
 from fastconv.backends import named, suggestion
 from fastconv.cli import environment
 from fastconv.cli.cases import QUICK_LAYERS, Case, chosen_layers, filtered, layer_case, photograph_cases
+from fastconv.cli.compare import compare
 from fastconv.cli.compiling import compile_ahead, compile_jobs
 from fastconv.cli.console import CliError, digits, flops, say, table
 from fastconv.cli.measure import FULL, QUICK, Effort, measure_case, steps
@@ -31,6 +32,12 @@ PEAK_LOOK_S = 0.02
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``fastconv bench``."""
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="compare BEFORE.json AFTER.json",
+        help="show what changed between two runs beyond noise; 1 if anything is slower",
+    )
     parser.add_argument("--quick", action="store_true", help="a small choice of cases, in less than a minute")
     parser.add_argument(
         "--layers", nargs="+", metavar="NAME",
@@ -52,7 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, words: list[str]) -> int:
-    """Run the benchmark; return 1 if a check failed."""
+    """Run the benchmark, or compare two runs; return 1 if a check failed or something became slower."""
+    if options.words:
+        if options.words[0] != "compare" or len(options.words) != 3:
+            raise CliError(f"{' '.join(options.words)!r} is not understood. Example: fastconv bench compare before.json after.json.")
+        return compare(Path(options.words[1]), Path(options.words[2]))
     if options.backend is not None and not named(options.backend):
         raise CliError(f"--backend {suggestion(options.backend)}")
     backend = options.backend
