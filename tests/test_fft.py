@@ -55,7 +55,7 @@ def test_a_transform_has_numpy_s_frequencies_and_comes_back(n: int, dtype: str) 
     data = aligned(np.stack([z.real, z.imag], 1).astype(dtype))
     plan, tw, like = fft.stages(n, dtype), fft.twiddles(n, dtype), np.zeros(0, dtype)
     at, step = address(data), element_nbytes()
-    fft.forward(like, address(plan), address(tw), at, step, at, step)
+    fft.forward(like, address(plan), address(tw), at, step, at, step, True)  # noqa: FBT003
     tolerance = 8 * math.log2(n) * float(np.finfo(dtype).eps)
     expected = np.fft.fft(z, axis=0)[fft.frequencies(n)]
     error = np.abs(data[:, 0] + 1j * data[:, 1] - expected)

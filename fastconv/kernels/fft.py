@@ -245,6 +245,24 @@ def store_element(e: Emitter, x: Complex, address: Value, *, swapped: bool = Fal
     e.store(x[not swapped], e.offset(p, e.lanes), width)
 
 
+def _distances(e: Emitter, radix: int, start: Value, far: tuple[Value, ...]) -> list[Value]:
+    """Return start + q*far for q < radix, each a base plus an index of the addressing modes; `far` is (1, 2, 3, 4) times it."""
+    out, base = [], start
+    for q in range(radix):
+        if q and q % 4 == 0:
+            base = e.b.add(base, far[3])
+        out.append(e.b.add(base, far[q % 4 - 1]) if q % 4 else base)
+    return out
+
+
+def _turn(f: Butterflies, x: Complex, table: Value, q: int) -> Complex:
+    """Return x times the twiddle of output `q`, from the row of the table at `table`."""
+    if q == 0:
+        return x
+    p = f.e.offset(f.e.ptr(table), 2 * (q - 1))
+    return f.twiddle(x, f.e.broadcast(p), f.e.broadcast(f.e.offset(p, 1)))
+
+
 class Lazy(Sequence[Complex]):
     """Values that are loaded when they are first asked for."""
 
@@ -280,23 +298,11 @@ def build_stage(module: Value, element: str, radix: int, inverse: int) -> Value:
     swapped = bool(inverse)
     tw_step = i64(2 * (radix - 1) * e.nbytes)
 
-    def distances(start: Value, far: tuple[Value, ...]) -> list[Value]:
-        """Return start + q*far for q < radix, each a base plus an index of the addressing modes."""
-        out, base = [], start
-        for q in range(radix):
-            if q and q % 4 == 0:
-                base = b.add(base, far[3])
-            out.append(b.add(base, far[q % 4 - 1]) if q % 4 else base)
-        return out
-
     def butterfly(at: Value, to: Value, table: Value | None) -> None:
         def turn(q: int, x: Complex) -> Complex:
-            if table is None or q == 0:
-                return x
-            p = e.offset(e.ptr(table), 2 * (q - 1))
-            return f.twiddle(x, e.broadcast(p), e.broadcast(e.offset(p, 1)))
+            return x if table is None else _turn(f, x, table, q)
 
-        sources, targets = distances(at, src_far), distances(to, dst_far)
+        sources, targets = _distances(e, radix, at, src_far), _distances(e, radix, to, dst_far)
 
         def load(q: int) -> Complex:
             x = load_element(e, sources[q], swapped=swapped)
@@ -319,6 +325,41 @@ def build_stage(module: Value, element: str, radix: int, inverse: int) -> Value:
         return [b.add(at, b.mul(src_far[0], i64(radix))), b.add(to, b.mul(dst_far[0], i64(radix)))]
 
     e.loop(blocks, [src, dst], block, "block")
+    b.ret_void()
+    return function
+
+
+def build_taking_stage(module: Value, element: str, radix: int, _: int) -> Value:
+    """Write a first forward stage that reads re and im from two places, vectors at any alignment.
+
+    Arguments: ``one, one_step, two, two_step, dst, dst_step, lr, tw``; otherwise as `build_stage`, of one block.
+    """
+    function, b = new_function(module, f"fft_taking_{element}_{radix}", 8)
+    if b is None:
+        return function
+    e = Emitter(module, b, element)
+    f = Butterflies(e)
+    one, one_step, two, two_step, dst, dst_step, lr, tw = function.args
+    one_far, two_far, dst_far = (
+        tuple(b.mul(b.mul(step, lr), i64(q)) for q in (1, 2, 3, 4)) for step in (one_step, two_step, dst_step)
+    )
+
+    def butterfly(at: Value, other: Value, to: Value, table: Value | None) -> None:
+        ones, twos, targets = (_distances(e, radix, x, far) for x, far in ((at, one_far), (other, two_far), (to, dst_far)))
+
+        def store(q: int, x: Complex) -> None:
+            store_element(e, x if table is None else _turn(f, x, table, q), targets[q])
+
+        f.transform(Lazy(radix, lambda q: (e.load(e.ptr(ones[q])), e.load(e.ptr(twos[q])))), store)
+
+    butterfly(one, two, dst, None)
+    steps = (one_step, two_step, dst_step, i64(2 * (radix - 1) * e.nbytes))
+
+    def turn(j: Value, inner: list[Value]) -> list[Value]:  # noqa: ARG001
+        butterfly(*inner)
+        return [b.add(x, step) for x, step in zip(inner, steps, strict=True)]
+
+    e.loop(b.sub(lr, i64(1)), [b.add(x, step) for x, step in zip((one, two, dst, tw), steps, strict=True)], turn, "turn")
     b.ret_void()
     return function
 
@@ -358,6 +399,7 @@ def build_middle(module: Value, element: str, radix: int, _: int) -> Value:
 
 _address = address_intrinsic(build_stage)
 _middle = address_intrinsic(build_middle)
+_taking = address_intrinsic(build_taking_stage)
 
 
 @jit
@@ -368,6 +410,17 @@ def _stage_address(spec):  # type: ignore[no-untyped-def]
 @jit
 def _middle_address(spec):  # type: ignore[no-untyped-def]
     return _middle(spec)
+
+
+@jit
+def _taking_address(spec):  # type: ignore[no-untyped-def]
+    return _taking(spec)
+
+
+def taking_stage(n: int, element: str) -> int:
+    """Return the address of the first stage of length `n` that reads from two places (`build_taking_stage`)."""
+    address: int = _taking_address(spec_array(element, (factorize(n) or (1,))[0], 0))
+    return address
 
 
 def middle(n: int, element: str) -> int:
@@ -389,8 +442,11 @@ def stages(n: int, element: str) -> npt.NDArray[np.int64]:
 
 
 @jit
-def forward(like, plan, tw, src, src_step, dst, dst_step):  # type: ignore[no-untyped-def]
+def forward(like, plan, tw, src, src_step, dst, dst_step, moves_first):  # type: ignore[no-untyped-def]
     """Transform the elements at `src` into `dst` (may be the same), frequencies in the order of `frequencies`.
+
+    With `moves_first` the first stage goes to `dst` and the others work there; else all but the last work on `src`,
+    which is destroyed. The faster of two memories should be the one that is worked on.
 
     Parameters
     ----------
@@ -403,16 +459,42 @@ def forward(like, plan, tw, src, src_step, dst, dst_step):  # type: ignore[no-un
     src, src_step, dst, dst_step : int
         Addresses and distances of elements in bytes, aligned to vectors; not checked here.
     """
+    _forward_from(like, plan, tw, src, src_step, dst, dst_step, moves_first, np.int64(0))
+
+
+@jit
+def _forward_from(like, plan, tw, src, src_step, dst, dst_step, moves_first, begin):  # type: ignore[no-untyped-def]
+    """Run the stages from number `begin` on."""
     length, blocks = word(plan, 0), 1
     size = like.itemsize
-    for i in range(word(plan, 1)):
-        radix = word(plan, FIRST_STAGE + STAGE_FIELDS * i)
+    count = word(plan, 1)
+    for i in range(count):
+        at = plan + 8 * (FIRST_STAGE + STAGE_FIELDS * i)
+        radix = word(at, 0)
         lr = length // radix
-        call_function(word(plan, FIRST_STAGE + STAGE_FIELDS * i + 1), src, src_step, dst, dst_step, lr, blocks, tw)
-        src, src_step = dst, dst_step
+        if i >= begin:
+            moves = moves_first or i == count - 1
+            call_function(word(at, 1), src, src_step, dst if moves else src, dst_step if moves else src_step, lr, blocks, tw)
+            if moves:
+                src, src_step = dst, dst_step
         tw += 2 * (radix - 1) * lr * size
         blocks *= radix
         length = lr
+
+
+@jit
+def forward_taken(like, plan, taking, tw, one, one_step, two, two_step, column, column_step, dst, dst_step):  # type: ignore[no-untyped-def]
+    """Transform ``one[i] + i two[i]``, vectors of reals at any alignment, into `dst`; `column` is scratch for the elements.
+
+    `taking` is the address of the first stage (`taking_stage`); the other parameters are as in `forward`.
+    """
+    radix = word(plan, FIRST_STAGE)
+    lr = word(plan, 0) // radix
+    if word(plan, 1) == 1:
+        call_function(taking, one, one_step, two, two_step, dst, dst_step, lr, tw)
+        return
+    call_function(taking, one, one_step, two, two_step, column, column_step, lr, tw)
+    _forward_from(like, plan, tw, column, column_step, dst, dst_step, False, np.int64(1))
 
 
 @jit

@@ -116,27 +116,6 @@ def build_turn(module: Value, element: str, _: int) -> Value:
     return function
 
 
-def build_take(module: Value, element: str, _: int) -> Value:
-    """Read columns: element i = (re: a vector at ``one + i*one_step``, im: at ``two + i*two_step``).
-
-    Arguments: one, one_step, two, two_step, n, dst. Whole vectors are read, at any alignment; elements are neighbours.
-    """
-    function, e = _start(module, element, "take", 6)
-    if e is None:
-        return function
-    b = e.b
-    one, one_step, two, two_step, n, dst = function.args
-
-    def row(i: Value, carried: list[Value]) -> list[Value]:  # noqa: ARG001
-        at, other, to = carried
-        store_element(e, (e.load(e.ptr(at)), e.load(e.ptr(other))), to)
-        return [b.add(at, one_step), b.add(other, two_step), b.add(to, i64(element_nbytes(e)))]
-
-    e.loop(n, [one, two, dst], row, "row")
-    b.ret_void()
-    return function
-
-
 def build_put(module: Value, element: str, _: int) -> Value:
     """Write columns: the vectors at ``src + i*element`` to ``dst + i*dst_step``, their first `columns` lanes only.
 
@@ -347,10 +326,9 @@ _separate = address_intrinsic(build_separate)
 _combine = address_intrinsic(build_combine)
 _multiply = address_intrinsic(build_multiply)
 _turn = address_intrinsic(build_turn)
-_take = address_intrinsic(build_take)
 _put = address_intrinsic(build_put)
 
-(TRANSPOSE_IN, TRANSPOSE_OUT, COPY, CLEAR, FINISH, SEPARATE, COMBINE, MULTIPLY, TURN, TAKE, PUT, FUNCTIONS) = range(12)
+(TRANSPOSE_IN, TRANSPOSE_OUT, COPY, CLEAR, FINISH, SEPARATE, COMBINE, MULTIPLY, TURN, PUT, FUNCTIONS) = range(11)
 
 
 @jit
@@ -364,7 +342,6 @@ def _addresses(spec, out):  # type: ignore[no-untyped-def]
     out[COMBINE] = _combine(spec)
     out[MULTIPLY] = _multiply(spec)
     out[TURN] = _turn(spec)
-    out[TAKE] = _take(spec)
     out[PUT] = _put(spec)
 
 

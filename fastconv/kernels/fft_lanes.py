@@ -47,8 +47,8 @@ RUN_NBYTES = 32
 # Fields of the array `v`: address and strides in elements of source, result and residual; addresses of the rest.
 (
     X, XN, XC, XH, XW, Y, YN, YC, YH, YW, R, RN, RC, RH, RW, BIAS, LIMITS, WEIGHTS, U, SPECTRA, PRODUCTS, SCRATCHES, TW_H, TW_W, PLAN_H, PLAN_W,
-    MIDDLE, COLUMN_PAIRS, NEGATIVE, INDEX_H, INDEX_W, ROWS_AT, COLS_AT, RUNS, VIEW_FIELDS,
-) = range(35)  # fmt: skip
+    MIDDLE, TAKING, COLUMN_PAIRS, NEGATIVE, INDEX_H, INDEX_W, ROWS_AT, COLS_AT, RUNS, VIEW_FIELDS,
+) = range(36)  # fmt: skip
 # Columns of a lane's description.
 (BASE, H_AT, W_AT, RUN, DIRTY, LANE_FIELDS) = range(6)
 
@@ -165,7 +165,7 @@ def _rows_forward(like, fn, g, v, padding, first, items, slot, slots, z, column,
         if g[TW] == 1:
             call_function(word(fn, COPY), to, column, 2 * count)
         else:
-            forward(like, v[PLAN_W], v[TW_W], column, g[ELEMENT], to, g[ELEMENT])
+            forward(like, v[PLAN_W], v[TW_W], column, g[ELEMENT], to, g[ELEMENT], False)
 
 
 @jit
@@ -173,7 +173,7 @@ def _column(like, fn, g, v, at, to):  # type: ignore[no-untyped-def]
     if g[TH] == 1:
         call_function(word(fn, COPY), to, at, 2 * g[LANES])
     else:
-        forward(like, v[PLAN_H], v[TW_H], at, g[Z_ROW], to, g[ELEMENT])
+        forward(like, v[PLAN_H], v[TW_H], at, g[Z_ROW], to, g[ELEMENT], True)
 
 
 @jit

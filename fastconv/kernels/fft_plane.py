@@ -16,8 +16,8 @@ from __future__ import annotations
 import numpy as np
 
 from fastconv.kernels._jit import jit
-from fastconv.kernels.fft import filtered, forward, inverse
-from fastconv.kernels.fft_elements import PUT, TAKE, TURN
+from fastconv.kernels.fft import filtered, forward, forward_taken, inverse
+from fastconv.kernels.fft_elements import PUT, TURN
 from fastconv.kernels.fft_lanes import (
     BASE,
     COLUMN_STEP,
@@ -45,6 +45,7 @@ from fastconv.kernels.fft_lanes import (
     SPECTRA,
     STEP_H,
     STEP_W,
+    TAKING,
     TH,
     TW,
     TW_H,
@@ -119,11 +120,13 @@ def _source(like, fn, g, v, lane, image, padding):  # type: ignore[no-untyped-de
 
 
 @jit
-def _columns_forward(like, fn, g, v, one, one_step, two, two_step, z, column):  # type: ignore[no-untyped-def]
+def _columns_forward(like, g, v, one, one_step, two, two_step, z, column):  # type: ignore[no-untyped-def]
     for group in range(g[TW] // g[LANES]):
         offset = group * g[LANES] * g[SIZE]
-        call_function(word(fn, TAKE), one + offset, one_step, two + offset, two_step, g[TH], column)
-        forward(like, v[PLAN_H], v[TW_H], column, g[ELEMENT], z + group * g[ELEMENT], g[Z_ROW])
+        to = z + group * g[ELEMENT]
+        forward_taken(
+            like, v[PLAN_H], v[TAKING], v[TW_H], one + offset, one_step, two + offset, two_step, column, g[ELEMENT], to, g[Z_ROW]
+        )
 
 
 @jit
@@ -155,7 +158,7 @@ def plane_task(i, tid, like, fn, g, v, padding, items):  # type: ignore[no-untyp
     two, two_step = one, one_step
     if halves > 1:
         two, two_step = _source(like, fn, g, v, lanes[1], image + tile_nbytes, padding)
-    _columns_forward(like, fn, g, v, one, one_step, two, two_step, z, column)
+    _columns_forward(like, g, v, one, one_step, two, two_step, z, column)
     u = v[U] + o * g[U_STEP]
     for group in range(g[TH] // count):
         at = z + group * count * g[Z_ROW]
@@ -206,12 +209,12 @@ def spectrum_task(i, tid, like, fn, g, v):  # type: ignore[no-untyped-def]
     column = z + g[TH] * g[Z_ROW]
     zeros = column + max(g[TH], g[TW]) * element
     src = v[X] + i * g[TH] * g[TW] * size
-    _columns_forward(like, fn, g, v, src, g[TW] * size, zeros, 0, z, column)
+    _columns_forward(like, g, v, src, g[TW] * size, zeros, 0, z, column)
     for group in range(g[TH] // count):
         to = v[SPECTRA] + i * g[U_STEP] + group * g[TW] * element
         at = z + group * count * g[Z_ROW]
         call_function(word(fn, TURN), at, g[Z_ROW], element, column, element, count * element, g[TW] // count)
-        forward(like, v[PLAN_W], v[TW_W], column, element, to, element)
+        forward(like, v[PLAN_W], v[TW_W], column, element, to, element, False)
 
 
 @jit

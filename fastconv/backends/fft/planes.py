@@ -104,21 +104,21 @@ class PlanePlan(TilesPlan):
         p, t = self.problem, self._tiling
         th, tw = t.rows.length, t.cols.length
         scaled = (self._w[:, 0].astype(np.float64) / (th * tw)).astype(p.dtype)
-        self._middle = fft.middle(tw, p.dtype)
+        self._middle, self._taking = fft.middle(tw, p.dtype), fft.taking_stage(th, p.dtype)
         planes = np.zeros((p.oc, th, tw), p.dtype)
         planes[:, (-np.arange(p.kh) % th)[:, np.newaxis], -np.arange(p.kw) % tw] = scaled
         spectra, spectra_at = aligned_empty(t.spectra_nbytes)
         scratch, scratch_at = aligned_empty(self.threads * self._scratch_nbytes)
         scratch[:] = 0
         v = self._view(scratch_at)
-        v[[k.X, k.SPECTRA]] = address(planes), spectra_at
+        v[[k.X, k.SPECTRA, k.TAKING]] = address(planes), spectra_at, self._taking
         fft_plane.transform_planes(pool.handle(self.threads), self.threads, self._like, address(self._table_of_functions), self._g, v, p.oc)
         del scratch
         return spectra, spectra_at
 
     def _run(self, v: Array) -> None:
         p = self.problem
-        v[k.MIDDLE] = self._middle
+        v[[k.MIDDLE, k.TAKING]] = self._middle, self._taking
         padding = np.dtype(p.dtype).type(p.padding_value)
         fft_plane.convolve_planes(
             pool.handle(self.threads), self.threads, self._like, address(self._table_of_functions), self._g, v, padding, self._tiling.items, p.oc,

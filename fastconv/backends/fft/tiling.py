@@ -20,13 +20,13 @@ from fastconv.problem import ConvProblem
 # The model, in cycles per element (a complex number of all lanes), measured once on Zen 3 with bench/fft_layers.py;
 # only ratios matter for the choice.
 #: A radix-4 stage.
-STAGE_CYCLES = 3.2
+STAGE_CYCLES = 4.0
 #: Bringing a slot in or out: copy, transposition, store.
 ROW_CYCLES = 6.0
 #: Taking two signals apart or putting them together, with one write or read of a spectrum outside the first caches.
 SPECTRUM_CYCLES = 8.0
 #: Reading, turning twice and writing an element of a plane.
-PLANE_CYCLES = 16.0
+PLANE_CYCLES = 20.0
 #: A complex multiply-accumulate: four FMAs, two in a cycle, and what the loop loses.
 PRODUCT_CYCLES = 2.3
 #: Bytes of the weights' spectra that arrive in a cycle from the last-level cache and from memory.
@@ -37,7 +37,7 @@ PLANE_LANES = (2, 4, 8, 16)
 #: Assumed last-level cache.
 LAST_LEVEL_NBYTES = 16 * 2**20
 #: Assumed share of the second-level cache for a tile; a larger one pays for its trips.
-TILE_NBYTES = 400 * 2**10
+TILE_NBYTES = 800 * 2**10
 LARGE_TILE_FACTOR = 1.25
 #: Spectra of source and result that are in work at once, if memory allows more.
 BLOCK_NBYTES = 24 * 2**20
