@@ -202,7 +202,7 @@ class _Planar(Emitter):
         return lanes
 
     def _unpick(self) -> list[int]:
-        """The permutation that puts lanes taken by `_pick` in order."""
+        """Return the permutation that puts lanes taken by `_pick` in order."""
         half = max(1, 8 // self.nbytes)
         order = [2 * start + k for start in range(0, self.lanes // 2, half) for k in range(half)]
         return order + [lane + half for lane in order]

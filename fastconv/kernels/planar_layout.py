@@ -20,7 +20,9 @@ class RegisterTile(NamedTuple):
     reloads: bool
 
 
-def choose_tile(kernel: tuple[int, int], stride: tuple[int, int], channels: tuple[int, int], extent: tuple[int, int], registers: int) -> RegisterTile:
+def choose_tile(
+    kernel: tuple[int, int], stride: tuple[int, int], channels: tuple[int, int], extent: tuple[int, int], registers: int
+) -> RegisterTile:
     """Return the register tile for a kernel.
 
     Parameters
@@ -51,10 +53,10 @@ def choose_tile(kernel: tuple[int, int], stride: tuple[int, int], channels: tupl
         mo = 1
         if kh == 1:
             r, v, reloads = (1, 8, False) if rows == 1 else (3, 4, False)
-        elif kh * kw <= 9 and inputs == 1:
-            r, v, reloads = (rows if vectors == 1 and rows <= 7 else 4), 1, False
         elif stride[1] > 1:
-            r, v, reloads = 4, 1, True
+            r, v, reloads = 2, 2, kh * kw > 9
+        elif kh * kw <= 9 and inputs == 1:
+            r, v, reloads = (3, 2, False) if vectors > 7 else (rows if vectors == 1 and rows <= 7 else 4, 1, False)
         elif kh <= 8:
             r, v, reloads = 4, 3, True
         else:
@@ -91,7 +93,7 @@ class Columns(NamedTuple):
     masks: npt.NDArray[np.int64]
 
 
-def load_offsets(kw: int, sw: int, dw: int, lanes: int, *, deinterleaves: bool) -> list[int]:
+def load_offsets(kw: int, dw: int, lanes: int, *, deinterleaves: bool) -> list[int]:
     """Return the first column, from the vector's own, of each load of a vector, in the order of the masks."""
     if deinterleaves:
         return [offset for tap in range(0, kw, 2) for offset in (tap, tap + lanes)]
@@ -113,15 +115,15 @@ def cut_in_place(ow: int, width: int, pad: int, sw: int, offsets: list[int], lan
         Lanes of a vector, vectors of the full tile.
     """
     if ow < lanes:
-        masks, (bits,) = _masks([0], width, pad, sw, offsets, lanes)
-        return Columns(1, 1, 0, bits, 0, ow, 0, 0, 0, 0, 0, masks)
+        masks, bits = _masks([0], width, pad, sw, offsets, lanes)
+        return Columns(1, 1, 0, bits[0], 0, ow, 0, 0, 0, 0, 0, masks)
     low = -(-pad // sw)
     high = (width + pad - max(offsets) - lanes) // sw
     if low == 0 and high >= ow - lanes:
         return _tiles(0, 0, ow, (0, ow - lanes), lanes, v, (0, 0), np.zeros(0, np.int64))
     masks, bits = _masks([0, ow - lanes], width, pad, sw, offsets, lanes)
     if ow <= 2 * lanes:
-        return Columns(2, 1, 0, *bits, 0, ow - lanes, 0, 0, 0, 0, masks)
+        return Columns(2, 1, 0, bits[0], bits[1], 0, ow - lanes, 0, 0, 0, 0, masks)
     if low > lanes or high < ow - 2 * lanes or high < low:
         return None
     return _tiles(2, lanes, ow - lanes, (low, high), lanes, v, (bits[0], bits[1]), masks, ow - lanes)

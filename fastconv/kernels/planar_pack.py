@@ -77,7 +77,7 @@ class _Pack(Emitter):
             start = self.offset(source, c)
             vectors = [self.load(self.offset(start, v * lanes)) for v in range(self.sw)]
             if self.sw == 2:
-                vectors = [self.shuffle(*vectors, range(odd, 2 * lanes, 2)) for odd in (0, 1)]
+                vectors = [self.shuffle(vectors[0], vectors[1], range(odd, 2 * lanes, 2)) for odd in (0, 1)]
             index = c if self.sw == 1 else b.ashr(c, i64(1))
             for part, value in zip(parts, vectors, strict=True):
                 self.store(value, self.offset(part, index))

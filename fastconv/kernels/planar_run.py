@@ -49,7 +49,7 @@ def planar_functions(element: str, *values: int) -> tuple[int, int]:
 
 @jit
 def planar_task(
-    i: int, tid: int, geometry: Any, src: int, weights: int, dst: int, bias: int, residual: int
+    i: int, _tid: int, geometry: Any, src: int, weights: int, dst: int, bias: int, residual: int
 ) -> None:
     """Compute task i: image n, chunk of planes c, strip of rows s, with i = (n*chunks + c)*strips + s."""
     g = geometry

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+import sys
+
 import numpy as np
 import pytest
 
@@ -50,6 +54,35 @@ def test_equals_the_definition(text: str) -> None:
     assert (abs(result - _naive(p, x, w, *terms)) <= bound).all()
 
 
+def _guarded(array: np.ndarray, *, at_end: bool) -> np.ndarray:
+    """Return a copy of `array` that touches an inaccessible page at its end or at its start."""
+    page = mmap.PAGESIZE
+    inner = -(-array.nbytes // page) * page
+    memory = mmap.mmap(-1, inner + 2 * page)
+    base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    libc = ctypes.CDLL(None, use_errno=True)
+    for address in (base, base + page + inner):
+        assert libc.mprotect(ctypes.c_void_p(address), page, 0) == 0
+    offset = page + (inner - array.nbytes if at_end else 0)
+    copy = np.frombuffer(memory, array.dtype, array.size, offset).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mprotect through the C library of Linux")
+@pytest.mark.parametrize("at_end", [False, True])
+@pytest.mark.parametrize("text", PROBLEMS)
+def test_touches_nothing_outside_the_arrays(text: str, at_end: bool) -> None:  # noqa: FBT001
+    p = ConvProblem.parse(text)
+    x, w, bias, residual = _arrays(p)
+    terms = bias if p.has_bias else None, residual if p.has_residual else None
+    plan = PlanarPlan("direct:planar", p, w, terms[0], 1)
+    out = _guarded(np.zeros(p.out_shape, p.dtype), at_end=at_end)
+    added = None if terms[1] is None else _guarded(terms[1], at_end=at_end)
+    plan(_guarded(x, at_end=at_end), added, out=out)
+    assert (out == plan(x, terms[1])).all()
+
+
 def test_threads_do_not_change_bits() -> None:
     p = ConvProblem.parse("g1mb1ic1ih90iw200oc1kh5kw5sh1sw1ph2pw2dh1dw1:float32")
     x, w, *_ = _arrays(p)
@@ -93,7 +126,7 @@ def test_rows_outside_a_wider_array_are_untouched() -> None:
 @pytest.mark.parametrize("pad", [0, 1, 3])
 def test_a_cut_row_is_covered_and_stays_inside(lanes: int, ow: int, pad: int) -> None:
     kw = 2 * pad + 1
-    offsets = load_offsets(kw, 1, 1, lanes, deinterleaves=False)
+    offsets = load_offsets(kw, 1, lanes, deinterleaves=False)
     cut = cut_in_place(ow, ow, pad, 1, offsets, lanes, 3)
     if cut is None:
         return
@@ -122,3 +155,22 @@ def test_rows_say_why_not() -> None:
     assert "2 to 16" in str(Grouped().why_not(dense))
     assert "64 -> 64" in str(Planar().why_not(dense))
     assert "complex64" in str(Planar().why_not(ConvProblem.parse(PROBLEMS[6]).replace(dtype="complex64")))
+
+
+@pytest.mark.parametrize("text", [
+    "g1mb1ic1ih60iw90oc1kh9kw9sh1sw1ph4pw4dh1dw1:float32",
+    "g2mb2ic2ih31iw40oc2kh5kw7sh2sw1ph2pw3dh1dw1:float64:bias:residual:relu",
+])  # fmt: skip
+def test_separable_kernels_run_as_two_passes(text: str) -> None:
+    p = ConvProblem.parse(text)
+    x, w, bias, residual = _arrays(p)
+    w[:] = np.exp(-np.arange(-(p.kh // 2), p.kh // 2 + 1)[:, None] ** 2 / 8 - np.arange(-(p.kw // 2), p.kw // 2 + 1) ** 2 / 6)
+    terms = bias if p.has_bias else None, residual if p.has_residual else None
+    row = Depthwise() if p.g > 1 else Planar()
+    plan = row.make_plan(p, w, terms[0])
+    assert "separable" in plan.description
+    result = plan(x, terms[1])
+    bound = row.error_bound(p, x, w) + 16 * np.finfo(p.dtype).eps * (1 + abs(result))
+    assert (abs(result - _naive(p, x, w, *terms)) <= bound).all()
+    w[0, 0, 1, 1] *= 1.001
+    assert "separable" not in row.make_plan(p, w, terms[0]).description

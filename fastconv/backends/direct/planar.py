@@ -7,6 +7,7 @@ import functools
 from fastconv._typing import Array
 from fastconv.backends.base import Algorithm, Work, summation_bound, workspace_limit
 from fastconv.backends.direct.planar_plan import PlanarLayout, PlanarPlan
+from fastconv.backends.direct.separable import separable_plan
 from fastconv.errors import UnsupportedProblem
 from fastconv.machine import Machine
 from fastconv.plans import Plan
@@ -35,9 +36,12 @@ class PlanarAlgorithm(Algorithm):
         """Return the cycles of the register tiles, borders and packing included, as flops at the peak."""
         per_cycle, cycles, tasks = _modelled(problem, machine.target.name)
         p = problem
+        nbytes = p.x_nbytes + p.out_nbytes * (2 if p.has_residual else 1)
+        # Channels-last arrays of several channels are turned into rows and back.
+        copies = 4 * nbytes if p.channels_last and max(p.ic, p.oc) > 1 else 0
         return Work(
             flops=cycles * per_cycle,
-            nbytes=p.x_nbytes + p.out_nbytes * (2 if p.has_residual else 1),
+            nbytes=nbytes + copies,
             setup_nbytes=2 * p.w_nbytes,
             parallelism=tasks,
         )
@@ -49,8 +53,11 @@ class PlanarAlgorithm(Algorithm):
     def make_plan(
         self, problem: ConvProblem, w: Array, bias: Array | None = None, *, threads: int = 1, max_workspace: int | None = None
     ) -> Plan:
-        """Pack the weights output channels innermost."""
+        """Pack the weights output channels innermost; kernels of rank 1 become two passes, as the plan's description says."""
         limit = workspace_limit(problem, max_workspace)
+        separable = separable_plan(self.name, problem, w, bias, threads)
+        if separable is not None and separable.workspace_nbytes <= limit:
+            return separable
         needed = PlanarLayout(problem).packed_nbytes
         if needed > limit:
             raise UnsupportedProblem(

@@ -71,7 +71,7 @@ class PlanarLayout:
         deinterleaves = p.sw == 2 and p.dw == 1 and self.tile.mo == 1
         if not p.pads_with_zeros or (p.sw != 1 and not deinterleaves) or p.kw > 32:
             return None
-        offsets = load_offsets(p.kw, p.sw, p.dw, self.lanes, deinterleaves=deinterleaves)
+        offsets = load_offsets(p.kw, p.dw, self.lanes, deinterleaves=deinterleaves)
         return cut_in_place(p.ow, p.iw, p.pw_lo, p.sw, offsets, self.lanes, self.tile.v)
 
     def _set_packed_row(self) -> None:
@@ -146,7 +146,18 @@ class PlanarPlan(Plan):
         self._geometries: dict[Any, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = {}
         self._lock = threading.Lock()
 
+    @property
+    def weights_address(self) -> int:
+        """Address of the packed weights."""
+        return address(self._weights)
+
+    @property
+    def bias_address(self) -> int:
+        """Address of the bias, 0 if there is none."""
+        return 0 if self._bias is None else address(self._bias)
+
     def execute(self, x: Array, residual: Array | None, out: Array) -> None:
+        """Compute into `out`; sources, residuals and results without contiguous rows are copied."""
         p, item = self.problem, self.problem.itemsize
         if self.layout.is_in_place and x.strides[3] != item and p.iw > 1:
             x = np.ascontiguousarray(x)
@@ -154,15 +165,15 @@ class PlanarPlan(Plan):
             residual = np.ascontiguousarray(residual)
         target = out if out.strides[3] == item or p.ow == 1 else np.empty(p.out_shape, p.dtype)
         added = target if residual is None else residual
-        geometry, _ = self._geometry(x.strides, target.strides, added.strides)
+        geometry, _ = self.geometry(x.strides, target.strides, added.strides)
         planar_run(
-            pool.handle(self.threads), self.threads, geometry, address(x), address(self._weights), address(target),
-            0 if self._bias is None else address(self._bias), address(added),
+            pool.handle(self.threads), self.threads, geometry, address(x), self.weights_address, address(target),
+            self.bias_address, address(added),
         )  # fmt: skip
         if target is not out:
             out[...] = target
 
-    def _geometry(self, *strides: tuple[int, ...]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def geometry(self, *strides: tuple[int, ...]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return (geometry, row table) for the strides of source, result and residual, kept for the next call."""
         found = self._geometries.get(strides)
         if found is None:
