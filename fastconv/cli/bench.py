@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fastconv.backends import named, suggestion
 from fastconv.cli import environment
-from fastconv.cli.cases import QUICK_LAYERS, Case, chosen_layers, filtered, layer_case, photograph_cases
+from fastconv.cli.cases import QUICK_LAYERS, Case, chosen_layers, filtered, layer_case, network_layers, photograph_cases
 from fastconv.cli.compare import compare
 from fastconv.cli.compiling import compile_ahead, compile_jobs
 from fastconv.cli.console import CliError, digits, flops, say, table
@@ -44,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only these: all, a group (resnet50, vgg16, mobile ...), a layer, a problem string or a .json file; "
         "'photograph' keeps the picture",
     )  # fmt: skip
+    parser.add_argument(
+        "--networks",
+        nargs="*",
+        metavar="NAME",
+        help="whole networks: the time of all convolution layers, the automatic choice only (no NAME: all networks)",
+    )
     parser.add_argument("--image", type=Path, metavar="FILE", help="another picture than the one that comes with fastconv")
     parser.add_argument(
         "--backend", metavar="NAME", help="only this backend or variant, such as direct or winograd:f4x3; auto: only what would be chosen"
@@ -66,7 +72,7 @@ def run(options: argparse.Namespace, words: list[str]) -> int:
         return compare(Path(options.words[1]), Path(options.words[2]))
     if options.backend is not None and not named(options.backend):
         raise CliError(f"--backend {suggestion(options.backend)}")
-    backend = options.backend
+    backend = options.backend or ("auto" if options.networks is not None else None)
     if options.threads is not None and options.threads < 1:
         raise CliError(f"--threads must be at least 1; got {options.threads}.")
     json_path = options.json or options.report.with_suffix(".json")
@@ -86,6 +92,8 @@ def run(options: argparse.Namespace, words: list[str]) -> int:
 
 def _cases(options: argparse.Namespace) -> list[Case]:
     """Return what is asked for; by default the photograph and all layers."""
+    if options.networks is not None:
+        return [layer_case(heading, layer) for heading, layer in network_layers(options.networks)]
     names = options.layers or ["photograph", *(QUICK_LAYERS if options.quick else ["all"])]
     cases = photograph_cases(options.image) if "photograph" in names or options.image else []
     return cases + [layer_case(heading, layer) for heading, layer in chosen_layers([name for name in names if name != "photograph"])]
@@ -121,6 +129,8 @@ def _measured(
         core_peak_gflops={dtype: measured_peak(dtype) / 1e9 for dtype in dtypes},
         settings={name: getattr(active, name) for name in ("accuracy", "effort", "max_workspace", "backend")},
     )
+    if options.networks is not None:
+        found.networks = list(dict.fromkeys(case.title for case in cases))
     found.versions.update({peer.name: peer.version for peer in peers})
     _heading(found, cases, effort)
     pictures: dict[str, Picture] = {}
@@ -181,8 +191,26 @@ def _summary(found: Run, report: Path, json_path: Path) -> None:
     if speedups:
         mean = f"{digits(geometric_mean(speedups))} times as fast as scipy.signal.correlate2d"
         say(f"backend='auto' is {mean} (geometric mean of {len(speedups)} cases).")
+    if found.totals():
+        say(totals_table(found))
     right = found.checks - len(found.wrong)
     say(f"{right} of {found.checks} results are right.")
     for case, row in found.wrong:
         say(f"  FAILED: {row.name} on {case.name}: {row.remark}")
     say(f"{report}: the report; {json_path}: the figures. {digits(found.seconds, 2)} s in all.")
+
+
+def totals_table(found: Run) -> str:
+    """Return the whole networks as a table, milliseconds for one picture."""
+    names = list(dict.fromkeys(name for total in found.totals() for name in total.seconds))
+    names.sort(key=lambda name: (name != "fastconv", name))
+    rows = [
+        (
+            total.title,
+            str(total.layers),
+            flops(total.flops),
+            *(digits(1e3 * total.seconds[name]) if name in total.seconds else "" for name in names),
+        )
+        for total in found.totals()
+    ]
+    return "convolution layers of whole networks, ms for one picture:\n" + table(("", "layers", "", *names), rows)

@@ -18,6 +18,8 @@ from fastconv.cli.pictures import PHOTOGRAPH, Picture, read_picture
 from fastconv.problem import ConvProblem
 
 LAYERS_FOLDER = Path(__file__).parent / "data" / "layers"
+#: All layers of whole networks, with how often each occurs; written by bench/networks.py.
+NETWORKS_FOLDER = LAYERS_FOLDER.parent / "networks"
 PHOTOGRAPH_GROUP = "photograph"
 PHOTOGRAPH_KERNELS = ("identity", "edges", "sharpen", "blur", "gaussian15", "gaussian31")
 #: The layers of ``--quick``: a first layer, a 3x3, a 1x1, a depthwise and a strided one.
@@ -27,11 +29,12 @@ QUICK_KERNELS = PHOTOGRAPH_KERNELS
 
 @dataclass(frozen=True)
 class Layer:
-    """A named convolution of a network."""
+    """A named convolution of a network, and how often it occurs there."""
 
     name: str
     group: str
     problem: ConvProblem
+    count: int = 1
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Case:
         Source (N, IC, IH, IW) and weights (OC, IC/G, KH, KW).
     filter : Filter or None
         The picture filter it is, if any.
+    count : int
+        How often the layer occurs in its network.
     """
 
     name: str
@@ -56,6 +61,7 @@ class Case:
     x: Array
     w: Array
     filter: Filter | None = None
+    count: int = 1
 
 
 def photograph_cases(path: Path | None, kernels: Sequence[str] = PHOTOGRAPH_KERNELS) -> list[Case]:
@@ -97,6 +103,24 @@ def builtin_layers() -> dict[str, tuple[str, tuple[Layer, ...]]]:
     for path in sorted(LAYERS_FOLDER.glob("*.json")):
         heading, layers = _read_layers(path)
         found[path.stem] = (heading, layers)
+    return found
+
+
+def network_layers(names: Sequence[str]) -> list[tuple[str, Layer]]:
+    """Return (heading, layer) for each different layer of whole networks; of all that come with fastconv if `names` is empty.
+
+    Raises
+    ------
+    CliError
+        If there is no such network.
+    """
+    paths = {path.stem: path for path in sorted(NETWORKS_FOLDER.glob("*.json"))}
+    found = []
+    for name in names or paths:
+        if name not in paths:
+            raise CliError(f"there is no network {name!r}; there are {', '.join(paths)}.")
+        heading, layers = _read_layers(paths[name])
+        found += [(heading, layer) for layer in layers]
     return found
 
 
@@ -160,7 +184,9 @@ def _read_layers(path: Path) -> tuple[str, tuple[Layer, ...]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         heading = str(content.get("title", path.stem))
-        layers = tuple(Layer(str(row["name"]), path.stem, ConvProblem.parse(row["problem"])) for row in content["layers"])
+        layers = tuple(
+            Layer(str(row["name"]), path.stem, ConvProblem.parse(row["problem"]), int(row.get("count", 1))) for row in content["layers"]
+        )
     except OSError as error:
         raise CliError(f"{path}: cannot be read: {error.strerror}.") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -178,4 +204,4 @@ def layer_case(heading: str, layer: Layer, seed: int = 0) -> Case:
         raise CliError(f"{layer.name}: the benchmark takes float32 and float64 without bias, residual and activation; got {p}.")
     x = rng.uniform(-1, 1, p.x_shape).astype(p.dtype)
     w = rng.uniform(-1, 1, p.w_shape).astype(p.dtype)
-    return Case(layer.name, layer.group, heading, p, x, w)
+    return Case(layer.name, layer.group, heading, p, x, w, count=layer.count)

@@ -70,6 +70,7 @@ _EXAMPLES = {
         "fastconv bench --layers resnet50 vgg16 --threads 1",
         "fastconv bench --layers photograph --image holiday.jpg",
         "fastconv bench --peers --report all.html",
+        "fastconv bench --networks resnet50 mobilenetv2 --peers",
         "fastconv bench compare before.json after.json",
     ),
     "filter": (

@@ -133,7 +133,7 @@ def measure_case(
     found = reference(p, case.x, case.w, effort.scipy_s)
     result = CaseResult(
         case.name, case.group, case.title, str(p), shape_words(p), p.dtype, p.flops,
-        decision.algorithm.name, found.scipy_s, found.selection.share,
+        decision.algorithm.name, found.scipy_s, found.selection.share, count=case.count,
     )  # fmt: skip
     contenders, picture = [], None
     for algorithm in wanted(decision, backend):

@@ -37,7 +37,7 @@ def html_report(run: Run, pictures: dict[str, Picture]) -> str:
         Case name -> the filtered photograph.
     """
     style, script = ((_DATA / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    sections = [_header(run), _alarm(run), _cards(run), _overview(run)]
+    sections = [_header(run), _alarm(run), _cards(run), _totals(run), _overview(run)]
     if pictures:
         sections.append(_pictures(run, pictures))
     sections += [_group(run, title, cases) for title, cases in run.groups()]
@@ -115,6 +115,27 @@ def _overview(run: Run) -> str:
     return (
         "<section><h2>At a glance</h2><p class=note>How many times as fast as scipy.signal.correlate2d the automatic choice is "
         f'(geometric mean, logarithmic axis).</p><div class="panel">{chart}</div></section>'
+    )
+
+
+def _totals(run: Run) -> str:
+    totals = run.totals()
+    if not totals:
+        return ""
+    sections = []
+    for total in totals:
+        least, most = min(total.seconds.values()), max(total.seconds.values())
+        tracks = [
+            Track(name, duration(seconds), (Mark(1e3 * seconds, "c0" if name == "fastconv" else "cp", f"{name}: {duration(seconds)}"),))
+            for name, seconds in total.seconds.items()
+        ]
+        chart = bars(tracks, Scale(1e3 * least / 2, 1e3 * most * 1.5), unit=" ms", title=f"{total.title}: time of all convolution layers")
+        sections.append(
+            f'<h3>{_text(total.title)}</h3><p class=note>{total.layers} layers, {flops(total.flops)}</p><div class="panel">{chart}</div>'
+        )
+    return (
+        "<section><h2>Whole networks</h2><p class=note>All convolution layers for one picture, each as often as it occurs; "
+        f"less is better, logarithmic axis. A library is missing where it does not compute every layer.</p>{''.join(sections)}</section>"
     )
 
 

@@ -85,6 +85,8 @@ class CaseResult:
     checked_share : float
         Share of the outputs that were compared, and that scipy was timed on.
     rows : list of Row
+    count : int
+        How often the layer occurs in its network.
     """
 
     name: str
@@ -98,6 +100,7 @@ class CaseResult:
     scipy_s: float
     checked_share: float
     rows: list[Row] = field(default_factory=list)
+    count: int = 1
 
     def measured(self, kind: str = "backend") -> list[Row]:
         """Return the measured rows of a kind, fastest first."""
@@ -115,6 +118,26 @@ class CaseResult:
     def speedup(self, row: Row) -> float:
         """Return how many times faster than scipy.signal.correlate2d."""
         return self.scipy_s / row.median_s
+
+
+@dataclass(frozen=True)
+class Total:
+    """All convolution layers of one network.
+
+    Attributes
+    ----------
+    title : str
+    layers : int
+        Layers, repeated ones counted as often as they occur.
+    flops : int
+    seconds : dict of str to float
+        "fastconv" (the automatic choice), each library that computed every layer, and "scipy.signal" -> seconds for one picture.
+    """
+
+    title: str
+    layers: int
+    flops: int
+    seconds: dict[str, float]
 
 
 @dataclass
@@ -140,6 +163,8 @@ class Run:
     seconds : float
         How long the run took.
     cases : list of CaseResult
+    networks : list of str
+        Titles of the groups that are whole networks.
     """
 
     command: str
@@ -154,6 +179,7 @@ class Run:
     settings: dict[str, Any]
     seconds: float = 0.0
     cases: list[CaseResult] = field(default_factory=list)
+    networks: list[str] = field(default_factory=list)
 
     def peak_share(self, case: CaseResult, row: Row) -> float:
         """Return effective GFLOP/s as a share of the measured peak of the case's dtype."""
@@ -175,6 +201,24 @@ class Run:
         for case in self.cases:
             found.setdefault(case.title, []).append(case)
         return list(found.items())
+
+    def totals(self) -> list[Total]:
+        """Return the totals of the whole networks of the run."""
+        found = []
+        for title, cases in self.groups():
+            if title not in self.networks:
+                continue
+            seconds = {"scipy.signal": sum(case.count * case.scipy_s for case in cases)}
+            chosen = [case.choice for case in cases]
+            if all(chosen):
+                seconds["fastconv"] = sum(case.count * row.median_s for case, row in zip(cases, chosen, strict=True) if row)
+            for name in dict.fromkeys(row.name for case in cases for row in case.measured("peer")):
+                rows = [row for case in cases for row in case.measured("peer") if row.name == name]
+                if len(rows) == len(cases):
+                    seconds[name] = sum(case.count * row.median_s for case, row in zip(cases, rows, strict=True))
+            flops = sum(case.count * case.flops for case in cases)
+            found.append(Total(title, sum(case.count for case in cases), flops, dict(sorted(seconds.items(), key=lambda pair: pair[1]))))
+        return found
 
     def to_json(self) -> str:
         """Return the run as JSON, with the derived figures beside the raw samples."""
