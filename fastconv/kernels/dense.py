@@ -404,35 +404,26 @@ def dense(
 
 
 @jit
-def pack_weights_pixels(w: Array, tiles: Array, kc: int, out: Array) -> None:
-    """Pack weights (G, OC/G, K) into ``out[g][block of k][tile of rows][k][row]``; `tiles` holds the starts of tiles."""
-    at = 0
-    groups, _, depth = w.shape
-    for group in range(groups):
-        for k0 in range(0, depth, kc):
-            k1 = min(k0 + kc, depth)
-            for t in range(tiles.size - 1):
-                m0 = tiles[t]
-                height = tiles[t + 1] - m0
-                for m in range(height):
-                    for k in range(k1 - k0):
-                        out[at + k * height + m] = w[group, m0 + m, k0 + k]
-                at += height * (k1 - k0)
+def pack_weights(f: Array, g: Array, tiles: Array, w: int, out: int) -> None:
+    """Pack weights (G, OC/G, K), contiguous at address `w`, into ``out[g][block of k][tile or panel][k][row or column]``.
 
-
-@jit
-def pack_weights_channels(w: Array, nr: int, kc: int, out: Array) -> None:
-    """Pack weights (G, OC/G, K) into ``out[g][block of k][panel][k][nr]``, the last panel filled up with zeros."""
-    at = 0
-    groups, channels, depth = w.shape
-    for group in range(groups):
-        for k0 in range(0, depth, kc):
-            k1 = min(k0 + kc, depth)
-            for j0 in range(0, channels, nr):
-                for j in range(nr):
-                    for k in range(k1 - k0):
-                        out[at + k * nr + j] = w[group, j0 + j, k0 + k] if j0 + j < channels else 0
-                at += nr * (k1 - k0)
+    Squares of vectors are transposed in registers. A tile's last square writes over its end, which the next one
+    repairs; `out` ends with room for one more square of vectors by a row. Columns of a last panel beyond OC hold zeros or anything finite.
+    """
+    size, depth, channels, nr = g[SIZE], g[K], g[OC], g[NR]
+    for group in range(g[GROUPS]):
+        for k0 in range(0, depth, g[KC]):
+            count = min(g[KC], depth - k0)
+            source = w + (group * channels * depth + k0) * size
+            if g[IS_PIXELS]:
+                for t in range(g[TILES]):
+                    m, height = tiles[t], tiles[t + 1] - tiles[t]
+                    call_function(f[TURN], out, height, source + m * depth * size, depth, height, count)
+                    out += height * count * size
+            else:
+                for m in range(0, channels, nr):
+                    call_function(f[TURN], out, nr, source + m * depth * size, depth, min(nr, channels - m), count)
+                    out += nr * count * size
 
 
 def packed_elements(g: Any) -> int:

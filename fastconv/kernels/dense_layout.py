@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -97,6 +98,7 @@ class DenseLayout:
         return (np.arange(geometry.ic)[:, None, None] * sc + rows[:, None] + columns).ravel().astype(np.int64)
 
 
+@functools.lru_cache(maxsize=1024)
 def pixels_cost(pixels: int, channels: int, tile: RegisterTile) -> float:
     """Return the model's cycles per step of k of the design with pixels in vectors."""
     lanes = tile.columns // tile.vectors
@@ -111,6 +113,7 @@ def pixels_cost(pixels: int, channels: int, tile: RegisterTile) -> float:
     return panels + (sum(tile_cost(h, used) for h in heights) if used else 0.0)
 
 
+@functools.lru_cache(maxsize=1024)
 def channels_cost(pixels: int, channels: int, tile: RegisterTile) -> float:
     """Return the model's cycles per step of k of the design with output channels in vectors."""
     heights = row_tiles(pixels, tile.heights, tile.vectors)
@@ -181,6 +184,9 @@ def make_layout(
         design = pixels_cost(segment, g.oc, tile) <= channels_cost(segment, g.oc, tile) * 1.02
     is_pixels = design and not is_channels_last
     block = even_blocks(segment, limit, tile.columns if is_pixels else 1)
+    segments = 1 if is_flat else g.oh
+    if is_pixels:
+        block = _block_for_threads(block, segment, max(1, g.n) * g.groups * segments, tile.columns, threads)
     blocks = -(-segment // block)
     in_place = reads_rows and can_read_in_place(g, is_flat=is_flat, has_row_gaps=has_row_gaps)
     oc_padded = _multiple(g.oc, tile.columns)
@@ -193,7 +199,6 @@ def make_layout(
         parts = [row_tiles(size, tile.heights, tile.vectors) for size in (min(block, segment), last)]
         tiles = np.concatenate([np.concatenate(([len(part), 0], np.cumsum(part))) for part in parts])
         units = oc_padded // tile.columns
-    segments = 1 if is_flat else g.oh
     pieces = g.n * g.groups * segments * blocks
     splits = _splits(pieces, units, g.oc, threads)
 
@@ -239,6 +244,15 @@ def make_layout(
     )
 
 
+def _block_for_threads(block: int, segment: int, segments: int, unit: int, threads: int) -> int:
+    """Return a block somewhat smaller than `block` if that gives each thread the same number; panels stay as they are."""
+    blocks = -(-segment // block)
+    wanted = _multiple(blocks, threads)
+    smaller = _multiple(-(-segment // wanted), unit)
+    divides = segments * -(-segment // smaller) % threads == 0
+    return smaller if divides and 2 * blocks >= threads else block
+
+
 def _splits(pieces: int, units: int, channels: int, threads: int) -> int:
     """Return into how many ranges of output channels to cut, so that tasks keep all threads busy to the end."""
     most = max(1, min(units, channels // SPLIT_CHANNELS))
@@ -249,15 +263,16 @@ def _splits(pieces: int, units: int, channels: int, threads: int) -> int:
     return most
 
 
-def pack_weights(layout: DenseLayout, w: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def pack_weights(layout: DenseLayout, functions: Table, w: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return weights (OC, IC/G, KH, KW) as the kernel reads them."""
-    g = layout.fields
-    source = np.ascontiguousarray(w).reshape(int(g[dense.GROUPS]), int(g[dense.OC]), int(g[dense.K]))
-    out = np.empty(dense.packed_elements(g) + SLACK, w.dtype)
-    if layout.is_pixels:
-        dense.pack_weights_pixels(source, layout.tiles, int(g[dense.KC]), out)
-    else:
-        dense.pack_weights_channels(source, int(g[dense.NR]), int(g[dense.KC]), out)
+    source = np.ascontiguousarray(w)
+    lanes = int(layout.fields[dense.LANES])
+    # The last square of the last tile is stored whole.
+    overrun = lanes * (lanes + int(max(layout.fields[dense.NR], layout.fields[dense.MR])))
+    elements = dense.packed_elements(layout.fields) + overrun
+    # Zeros cost a pass over the memory; they matter only where a last panel has columns to spare.
+    out = np.empty(elements, w.dtype) if layout.is_pixels else np.zeros(elements, w.dtype)
+    dense.pack_weights(functions, layout.fields, layout.tiles, source.ctypes.data, out.ctypes.data)
     return out
 
 

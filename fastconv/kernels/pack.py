@@ -193,8 +193,11 @@ def build_turn(module: Value, element: str) -> Value:
     dst, plane, src, gap, n, channels = function.args
     lanes = i64(e.lanes)
 
+    groups = b.sdiv(b.add(n, b.sub(lanes, i64(1))), lanes)
+
     def columns(v: Value, _: list[Value]) -> list[Value]:
-        j = b.mul(v, lanes)
+        # From the last group to the first: where rows follow one another closely, a group's overrun is repaired.
+        j = b.mul(b.sub(b.sub(groups, i64(1)), v), lanes)
         last = b.sub(n, i64(1))
         pixels = []
         for i in range(e.lanes):
@@ -218,7 +221,7 @@ def build_turn(module: Value, element: str) -> Value:
         )  # fmt: skip
         return []
 
-    e.loop(b.sdiv(b.add(n, b.sub(lanes, i64(1))), lanes), [], columns, "columns")
+    e.loop(groups, [], columns, "columns")
     b.ret_void()
     return function
 

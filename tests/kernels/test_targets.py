@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import re
+import subprocess
+import sys
 
 import pytest
 from llvmlite import binding, ir
@@ -72,3 +76,22 @@ def test_complex_loop_is_full_width_multiply_adds_without_spills(cpu: str) -> No
     lines = hottest_block(assembly(cpu, "float32", tile.rows, tile.vectors, complex_values=True), multiply)
     assert len([line for line in lines if re.search(multiply, line)]) == 4 * 4 * tile.rows * tile.vectors
     assert not [line for line in lines if re.search(stack, line)]
+
+
+@pytest.mark.skipif(platform.machine() not in {"x86_64", "AMD64"}, reason="takes away AVX and FMA")
+def test_a_cpu_without_fma_and_avx_computes_the_same() -> None:
+    """128-bit vectors, multiply then add, run for real: NUMBA_CPU_NAME takes the newer instructions away."""
+    program = """
+import numpy as np
+import fastconv
+from fastconv.kernels.target import host
+assert not host().has_fma and host().vector_nbytes == 16, host()
+rng = np.random.default_rng(0)
+x = rng.integers(-4, 5, (1, 5, 9, 10)).astype("float32")
+w = rng.integers(-4, 5, (7, 5, 3, 3)).astype("float32")
+y = fastconv.conv2d(x, w, padding=1, backend="direct:dense")
+np.testing.assert_array_equal(y, fastconv.conv2d(x, w, padding=1, backend="naive"))
+"""
+    environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

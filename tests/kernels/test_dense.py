@@ -1,0 +1,136 @@
+"""Dense convolution at kernel level: both designs on geometries that bend each of their decisions, exactly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastconv.kernels import dense
+from fastconv.kernels.borders import source_index
+from fastconv.kernels.dense_functions import functions
+from fastconv.kernels.dense_layout import (
+    DenseLayout,
+    Geometry,
+    can_read_in_place,
+    channels_cost,
+    even_blocks,
+    make_layout,
+    pack_bias,
+    pack_weights,
+    pixels_cost,
+)
+from fastconv.kernels.gemm import register_tile
+from fastconv.kernels.threads import pool
+
+Array = np.ndarray[Any, Any]
+
+#: (n, groups, ic, oc) per group, (ih, iw), (kh, kw), (sh, sw), (ph, pw) on both sides, (dh, dw).
+GEOMETRIES = {
+    "3x3, tails everywhere": ((2, 1, 5, 7), (9, 11), (3, 3), (1, 1), (1, 1), (1, 1)),
+    "1x1 in place, tail of pixels": ((1, 1, 9, 18), (7, 9), (1, 1), (1, 1), (0, 0), (1, 1)),
+    "1x1 stride 2": ((1, 1, 10, 20), (12, 13), (1, 1), (2, 2), (0, 0), (1, 1)),
+    "unequal strides and dilations": ((1, 2, 3, 4), (17, 15), (3, 2), (3, 2), (2, 1), (2, 3)),
+    "rows narrower than a vector": ((3, 1, 6, 5), (4, 3), (2, 2), (1, 1), (1, 1), (1, 1)),
+    "one column": ((1, 1, 4, 17), (40, 1), (5, 1), (1, 1), (2, 0), (1, 1)),
+    "kernel as large as the image": ((2, 1, 7, 9), (5, 6), (5, 6), (1, 1), (0, 0), (1, 1)),
+    "rows longer than a block": ((1, 1, 3, 5), (2, 1500), (1, 9), (1, 1), (0, 4), (1, 1)),
+    "k in several blocks": ((1, 1, 60, 8), (8, 8), (3, 3), (1, 1), (1, 1), (1, 1)),
+    "more taps than a block of k": ((1, 1, 2, 6), (30, 30), (23, 23), (1, 1), (3, 3), (1, 1)),
+}
+
+
+def geometry(name: str) -> Geometry:
+    (n, groups, ic, oc), (ih, iw), (kh, kw), (sh, sw), (ph, pw), (dh, dw) = GEOMETRIES[name]
+    oh = (ih + 2 * ph - dh * (kh - 1) - 1) // sh + 1
+    ow = (iw + 2 * pw - dw * (kw - 1) - 1) // sw + 1
+    return Geometry(n, groups, ic, oc, ih, iw, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw, bool(ph or pw))
+
+
+def run(g: Geometry, layout: DenseLayout, x: Array, w: Array, y: Array, threads: int = 1) -> None:
+    """Run the kernel on (N, C, H, W) views of any strides that the layout was made for."""
+    table = functions(str(x.dtype), is_pixels=layout.is_pixels)
+    weights, bias = pack_weights(layout, table, w), pack_bias(layout, None, x.dtype)
+    limits = np.array([0, 0, 0], x.dtype)
+    strides = [step // x.itemsize for step in x.strides]
+    v = np.array([x.ctypes.data, *strides, y.ctypes.data, *(s // y.itemsize for s in y.strides), 0, 0, 0, 0, 0], np.int64)
+    dense.dense(
+        pool.handle(threads), threads, layout.tasks, table, layout.fields, v, layout.offsets(strides, g), layout.tiles,
+        source_index(g.ih, g.ph_lo, g.ph_lo, "zeros"), source_index(g.iw, g.pw_lo, g.pw_lo, "zeros"), layout.slots,
+        weights.ctypes.data, bias.ctypes.data, limits.ctypes.data,
+    )  # fmt: skip
+
+
+def expected(g: Geometry, x: Array, w: Array) -> Array:
+    """Return the definition's sum over taps, in double."""
+    padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (g.ph_lo, g.ph_lo), (g.pw_lo, g.pw_lo)))
+    y = np.zeros((g.n, g.groups, g.oc, g.oh, g.ow))
+    weights = w.reshape(g.groups, g.oc, g.ic, g.kh, g.kw).astype(np.float64)
+    for r, s in np.ndindex(g.kh, g.kw):
+        rows = slice(r * g.dh, r * g.dh + (g.oh - 1) * g.sh + 1, g.sh)
+        columns = slice(s * g.dw, s * g.dw + (g.ow - 1) * g.sw + 1, g.sw)
+        seen = padded[:, :, rows, columns].reshape(g.n, g.groups, g.ic, g.oh, g.ow)
+        y += np.einsum("ngchw,goc->ngohw", seen, weights[..., r, s])
+    return y.reshape(g.n, g.groups * g.oc, g.oh, g.ow)
+
+
+def arrays(g: Geometry, dtype: str) -> tuple[Array, Array]:
+    rng = np.random.default_rng(3)
+    x = rng.integers(-4, 5, (g.n, g.groups * g.ic, g.ih, g.iw)).astype(dtype)
+    return x, rng.integers(-4, 5, (g.groups * g.oc, g.ic, g.kh, g.kw)).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("design", [True, False], ids=["pixels", "channels"])
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_both_designs_are_exact(name: str, design: bool, dtype: str) -> None:  # noqa: FBT001
+    g = geometry(name)
+    x, w = arrays(g, dtype)
+    bits = []
+    for threads in (1, 2):
+        layout = make_layout(
+            g, x.itemsize, is_flat=True, is_channels_last=False, reads_rows=True, threads=threads, design=design
+        )
+        y = np.full((g.n, g.groups * g.oc, g.oh, g.ow), np.nan, dtype)
+        run(g, layout, x, w, y, threads)
+        np.testing.assert_array_equal(y, expected(g, x, w))
+        bits.append(y)
+    np.testing.assert_array_equal(bits[0], bits[1])
+
+
+@pytest.mark.parametrize("name", ["3x3, tails everywhere", "1x1 in place, tail of pixels", "unequal strides and dilations"])
+def test_channels_last_and_gaps_are_exact(name: str) -> None:
+    g = geometry(name)
+    x, w = arrays(g, "float32")
+    turned = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    y = np.zeros((g.n, g.oh, g.ow, g.groups * g.oc), "float32").transpose(0, 3, 1, 2)
+    layout = make_layout(g, 4, is_flat=True, is_channels_last=True, reads_rows=False)
+    run(g, layout, turned, w, y)
+    np.testing.assert_array_equal(y, expected(g, x, w))
+    wide = np.full((g.n, g.groups * g.oc, g.oh, g.ow + 3), -7, "float32")
+    run(g, make_layout(g, 4, is_flat=False, is_channels_last=False, reads_rows=True), x, w, wide[..., : g.ow])
+    np.testing.assert_array_equal(wide[..., : g.ow], expected(g, x, w))
+    assert np.all(wide[..., g.ow :] == -7)
+
+
+def test_the_model_puts_few_pixels_on_the_broadcast_side() -> None:
+    tile = register_tile(4)
+    assert channels_cost(49, 512, tile) < pixels_cost(49, 512, tile)
+    assert pixels_cost(3136, 64, tile) <= channels_cost(3136, 64, tile) * 1.02
+
+
+def test_blocks_are_even_and_within_the_limit() -> None:
+    for extent in (1, 7, 100, 1152, 4608):
+        for limit in (4, 100, 384):
+            size = even_blocks(extent, limit, 4)
+            assert size % 4 == 0
+            assert size <= limit
+            assert -(-extent // size) == -(-extent // (limit // 4 * 4))
+
+
+def test_only_equally_spaced_pixels_are_read_in_place() -> None:
+    assert can_read_in_place(geometry("1x1 in place, tail of pixels"), is_flat=True)
+    assert not can_read_in_place(geometry("1x1 in place, tail of pixels"), is_flat=True, has_row_gaps=True)
+    assert not can_read_in_place(geometry("1x1 stride 2"), is_flat=True)
+    assert not can_read_in_place(geometry("3x3, tails everywhere"), is_flat=False)
