@@ -314,20 +314,28 @@ class ConvProblem:
             elif name in PADDING_MODES:
                 found["padding_mode"] = name
                 if value:
-                    number = complex(value)
-                    found["padding_value"] = number if number.imag else number.real
+                    found["padding_value"] = _number(value)
             elif name in {"bias", "residual"}:
                 found[f"has_{name}"] = True
             elif name in ACTIVATIONS:
                 found["activation"] = name
             elif name == "clamp":
                 low, _, high = value.partition(",")
-                found["activation"] = (float(low), float(high))
+                found["activation"] = (_number(low), _number(high))
             elif name == "NHWC":
                 found["channels_last"] = True
             else:
                 raise ValueError(f"the problem string {text!r} has the unknown word {word!r}.")
         return cls(**found)
+
+
+def _number(text: str) -> Any:
+    """Return an int, a float or a complex number; an int is not rounded on the way."""
+    try:
+        return int(text)
+    except ValueError:
+        number = complex(text)
+        return number if number.imag else number.real
 
 
 @functools.lru_cache(maxsize=1024)

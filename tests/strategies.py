@@ -59,7 +59,7 @@ def problems_of(draw: st.DrawFn, shapes: ShapeClass, **fixed: Any) -> ConvProble
     attributes: dict[str, Any] = {
         "g": g, "mb": draw(st.integers(1, 2)), "ic": ic, "oc": oc, "kh": kh, "kw": kw, "sh": sh, "sw": sw, "dh": dh, "dw": dw,
         "ph_lo": pads[0], "ph_hi": pads[1], "pw_lo": pads[2], "pw_hi": pads[3],
-        "padding_mode": mode, "padding_value": draw(st.integers(-2, 2)) if mode == "constant" else 0,
+        "padding_mode": mode, "padding_value": draw(st.integers(0, 2)) if mode == "constant" else 0,
         "channels_last": draw(st.booleans()),
     }  # fmt: skip
     attributes.update(fixed)
