@@ -152,25 +152,35 @@ def build_put(module: Value, element: str, _: int) -> Value:
 
 
 def build_copy(module: Value, element: str, _: int) -> Value:
-    """Write ``dst[:n] = src[:n]``, any alignment, nothing touched outside. Arguments: dst, src, n."""
-    function, e = _start(module, element, "copy", 3)
+    """Write ``dst[r][:n] = src[r][:n]`` for r < rows, any alignment, nothing touched outside.
+
+    Arguments: dst, dst_step, src, src_step, n, rows; steps in bytes.
+    """
+    function, e = _start(module, element, "copy", 6)
     if e is None:
         return function
     b = e.b
-    dst, src, n = function.args
+    dst, dst_step, src, src_step, n, rows = function.args
     width = i64(e.lanes * e.nbytes)
-
-    def block(i: Value, _: list[Value]) -> list[Value]:
-        offset = b.mul(i, width)
-        e.store(e.load(e.ptr(b.add(src, offset))), e.ptr(b.add(dst, offset)))
-        return []
-
     whole = b.sdiv(n, i64(e.lanes))
-    e.loop(whole, [], block, "block")
     done = b.mul(whole, i64(e.lanes))
-    offset = b.mul(done, i64(e.nbytes))
-    mask = e.as_mask(e.range_mask(i64(0), b.sub(n, done)))
-    e.masked_store(e.masked_load(e.ptr(b.add(src, offset)), mask), e.ptr(b.add(dst, offset)), mask)
+    tail = b.mul(done, i64(e.nbytes))
+    words = e.range_mask(i64(0), b.sub(n, done))
+
+    def row(i: Value, carried: list[Value]) -> list[Value]:  # noqa: ARG001
+        to, at = carried
+
+        def block(j: Value, _: list[Value]) -> list[Value]:
+            offset = b.mul(j, width)
+            e.store(e.load(e.ptr(b.add(at, offset))), e.ptr(b.add(to, offset)))
+            return []
+
+        e.loop(whole, [], block, "block")
+        mask = e.as_mask(words)
+        e.masked_store(e.masked_load(e.ptr(b.add(at, tail)), mask), e.ptr(b.add(to, tail)), mask)
+        return [b.add(to, dst_step), b.add(at, src_step)]
+
+    e.loop(rows, [dst, src], row, "row")
     b.ret_void()
     return function
 
@@ -241,21 +251,22 @@ def _product(f: Butterflies, x: Complex, u: Complex) -> Complex:
 def build_separate(module: Value, element: str, _: int) -> Value:
     """Take two real signals that share a transform apart: dst[t] = (spectrum of a, spectrum of b), both doubled.
 
-    Arguments: one, two, negative, n, dst, dst_step. `one` and `two` hold a column of the spectrum of a + i b and the
+    Arguments: one, two, negative, n, dst, dst_step, second. The spectrum of b goes `second` bytes behind that of a; with
+    0 it is dropped. `one` and `two` hold a column of the spectrum of a + i b and the
     column of the negative frequency; ``negative[t]`` is the offset in bytes of the negative of row t in `two`.
     """
-    function, e = _start(module, element, "separate", 6)
+    function, e = _start(module, element, "separate", 7)
     if e is None:
         return function
     b, f = e.b, Butterflies(e)
-    one, two, negative, n, dst, dst_step = function.args
+    one, two, negative, n, dst, dst_step, second = function.args
     nbytes = element_nbytes(e)
 
     def row(t: Value, carried: list[Value]) -> list[Value]:
         at, to = carried
         x, y = _apart(f, load_element(e, at), load_element(e, b.add(two, _word(e, negative, t))))
+        store_element(e, y, b.add(to, second))
         store_element(e, x, to)
-        store_element(e, y, b.add(to, i64(nbytes)))
         return [b.add(at, i64(nbytes)), b.add(to, dst_step)]
 
     e.loop(n, [one, dst], row, "row")
@@ -266,18 +277,18 @@ def build_separate(module: Value, element: str, _: int) -> Value:
 def build_combine(module: Value, element: str, _: int) -> Value:
     """Undo `build_separate` without the factor 2: the spectrum of a + i b from those of a and b.
 
-    Arguments: src, src_step, one, two, negative, n. Where a column is its own negative, `one` is `two`.
+    Arguments: src, src_step, second, one, two, negative, n; `second` as there. Where a column is its own negative, `one` is `two`.
     """
-    function, e = _start(module, element, "combine", 6)
+    function, e = _start(module, element, "combine", 7)
     if e is None:
         return function
     b, f = e.b, Butterflies(e)
-    src, src_step, one, two, negative, n = function.args
+    src, src_step, second, one, two, negative, n = function.args
     nbytes = element_nbytes(e)
 
     def row(t: Value, carried: list[Value]) -> list[Value]:
         at, to = carried
-        z, mirror = _together(f, load_element(e, at), load_element(e, b.add(at, i64(nbytes))))
+        z, mirror = _together(f, load_element(e, at), load_element(e, b.add(at, second)))
         store_element(e, mirror, b.add(two, _word(e, negative, t)))
         store_element(e, z, to)
         return [b.add(at, src_step), b.add(to, i64(nbytes))]

@@ -9,8 +9,11 @@ Two slots share a complex transform (re and im), and are taken apart in the freq
 columns is kept. Buffers, all in elements [re of the lanes][im of the lanes]::
 
     Z[row][column]                  a tile of two slots; rows padded to an odd number of elements
-    V[column pair][row][slot]       spectra of the source          U: of the weights, same frequencies
-    M[column pair][row][out slot]   their products
+    V[unit][column pair][row][slot]       spectra of the source      U[column pair][row][slot]: of the weights
+    M[unit][column pair][row][out slot]   their products
+
+A *unit* is an item (CHANNELS) or a vector of items (TILES): its spectra lie together, so that a transform writes, and
+the products read, streams of neighbouring lines.
 
 A tile goes rows first (rows of zeros are skipped), then each column together with that of the negative frequency,
 and back the same way, rows that nobody wants left out. Depthwise layers multiply while the two columns are in the
@@ -50,7 +53,7 @@ RUN_NBYTES = 32
     MIDDLE, TAKING, COLUMN_PAIRS, NEGATIVE, INDEX_H, INDEX_W, ROWS_AT, COLS_AT, RUNS, VIEW_FIELDS,
 ) = range(36)  # fmt: skip
 # Columns of a lane's description.
-(BASE, H_AT, W_AT, RUN, DIRTY, LANE_FIELDS) = range(6)
+(BASE, H_AT, W_AT, RUN, DIRTY, VALID, LANE_FIELDS) = range(7)
 
 
 @jit
@@ -80,6 +83,7 @@ def _describe(g, v, first, items, slot, half, lanes):  # type: ignore[no-untyped
         lanes[row, DIRTY] = 1
         if not valid:
             continue
+        lanes[half * count, VALID] += 1
         rest, tx = divmod(first + item, g[TX])
         rest, ty = divmod(rest, g[TY])
         rest, aw = divmod(rest, g[PHW])
@@ -111,10 +115,11 @@ def _read_row(like, fn, g, v, lane, y, to, padding):  # type: ignore[no-untyped-
     if h < 0:
         if padding == 0:
             call_function(word(fn, CLEAR), to, (g[TW] + g[LANES] - 1) // g[LANES])
-        else:
-            _fill(like, to, g[TW], padding)
+            lane[DIRTY] = 0
+            return False
+        _fill(like, to, g[TW], padding)
         lane[DIRTY] = 1
-        return padding != 0
+        return True
     src = lane[BASE] + h * v[XH] * size
     run = v[RUNS] + RUN_NBYTES * lane[RUN]
     low, count, start, borders = word(run, 0), word(run, 1), word(run, 2), word(run, 3)
@@ -128,7 +133,7 @@ def _read_row(like, fn, g, v, lane, y, to, padding):  # type: ignore[no-untyped-
                     poke(like, to + j * size, padding)
         lane[DIRTY] = 0
     if step == 1:
-        call_function(word(fn, COPY), to + low * size, src + start * size, count)
+        call_function(word(fn, COPY), to + low * size, 0, src + start * size, 0, count, 1)
     else:
         for j in range(count):
             poke(like, to + (low + j) * size, peek(like, src + (start * v[XW] + j * step) * size))
@@ -139,6 +144,27 @@ def _read_row(like, fn, g, v, lane, y, to, padding):  # type: ignore[no-untyped-
                 if column >= 0:
                     poke(like, to + j * size, peek(like, src + column * v[XW] * size))
     return True
+
+
+@jit
+def _read_rows(like, fn, g, v, lanes, first, y, to, row_nbytes, padding):  # type: ignore[no-untyped-def]
+    """Copy row `y` of all lanes of a slot; return whether they read anything but zeros."""
+    lane = lanes[first]
+    is_uniform = g[PLACE] == CHANNELS and g[SBH] * g[SBW] == 1 and lane[BASE] != 0 and lane[DIRTY] == 0
+    if is_uniform and g[COLUMN_STEP] * v[XW] == 1:
+        # Neighbouring channels of one tile: all in one call. Dirty rows and borders are left to the lanes.
+        h = word(v[INDEX_H], lane[H_AT] + y)
+        run = v[RUNS] + RUN_NBYTES * lane[RUN]
+        if h >= 0 and word(run, 3) == 0:
+            step = v[XC] * g[SIZE]
+            src = lane[BASE] + (h * v[XH] + word(run, 2)) * g[SIZE]
+            call_function(word(fn, COPY), to + word(run, 0) * g[SIZE], row_nbytes, src, step, word(run, 1), lane[VALID])
+            return True
+    reads = False
+    for i in range(g[LANES]):
+        if _read_row(like, fn, g, v, lanes[first + i], y, to + i * row_nbytes, padding):
+            reads = True
+    return reads
 
 
 @jit
@@ -153,8 +179,8 @@ def _rows_forward(like, fn, g, v, padding, first, items, slot, slots, z, column,
         _describe(g, v, first, items if slot + half < slots else 0, slot + half, half, lanes)
     for y in range(g[TH]):
         reads = False
-        for lane in range(2 * count):
-            if _read_row(like, fn, g, v, lanes[lane], y, rows + lane * row_nbytes, padding):
+        for half in range(2):
+            if _read_rows(like, fn, g, v, lanes, half * count, y, rows + half * count * row_nbytes, row_nbytes, padding):
                 reads = True
         to = z + y * g[Z_ROW]
         if not reads:
@@ -163,7 +189,7 @@ def _rows_forward(like, fn, g, v, padding, first, items, slot, slots, z, column,
         for half in range(2):
             call_function(word(fn, TRANSPOSE_IN), rows + half * count * row_nbytes, row_nbytes, column + half * half_nbytes, blocks)
         if g[TW] == 1:
-            call_function(word(fn, COPY), to, column, 2 * count)
+            call_function(word(fn, COPY), to, 0, column, 0, 2 * count, 1)
         else:
             forward(like, v[PLAN_W], v[TW_W], column, g[ELEMENT], to, g[ELEMENT], False)
 
@@ -171,7 +197,7 @@ def _rows_forward(like, fn, g, v, padding, first, items, slot, slots, z, column,
 @jit
 def _column(like, fn, g, v, at, to):  # type: ignore[no-untyped-def]
     if g[TH] == 1:
-        call_function(word(fn, COPY), to, at, 2 * g[LANES])
+        call_function(word(fn, COPY), to, 0, at, 0, 2 * g[LANES], 1)
     else:
         forward(like, v[PLAN_H], v[TW_H], at, g[Z_ROW], to, g[ELEMENT], True)
 
@@ -179,7 +205,7 @@ def _column(like, fn, g, v, at, to):  # type: ignore[no-untyped-def]
 @jit
 def _column_back(like, fn, g, v, at, to):  # type: ignore[no-untyped-def]
     if g[TH] == 1:
-        call_function(word(fn, COPY), to, at, 2 * g[LANES])
+        call_function(word(fn, COPY), to, 0, at, 0, 2 * g[LANES], 1)
     else:
         inverse(like, v[PLAN_H], v[TW_H], at, g[ELEMENT], to, g[Z_ROW], False)
 
@@ -212,7 +238,7 @@ def _write_row(like, fn, g, v, src, n, o, oh, ow, count):  # type: ignore[no-unt
     more = v[R] + (n * v[RN] + o * v[RC] + oh * v[RH] + ow * v[RW]) * size if v[R] else 0
     step = g[PHW] * v[YW]
     if step == 1 and g[IS_PLAIN]:
-        call_function(word(fn, COPY), to, src, count)
+        call_function(word(fn, COPY), to, 0, src, 0, count, 1)
     elif step == 1 and (more == 0 or v[RW] == 1):
         call_function(word(fn, FINISH), to, src, count, v[BIAS] + o * size, more, g[CODE], v[LIMITS])
     else:
@@ -261,19 +287,38 @@ def _rows_back(like, fn, g, v, padding, first, items, slot, slots, job, z, colum
             lanes[row, 4] = min(g[STEP_H], _count(g[OH], g[PHH], lanes[row, 2]))
             lanes[row, 5] = min(g[STEP_W], _count(g[OW], g[PHW], lanes[row, 3]))
             tallest = max(tallest, lanes[row, 4])
+    # Neighbouring channels of one tile, nothing to be done but to store them: all in one call.
+    is_uniform = g[PLACE] == CHANNELS and g[IS_PLAIN] and g[PHW] * v[YW] == 1
+    channel_step = v[YC] * size * (g[MULTIPLIER] if g[IS_DEPTHWISE] else 1)
+    valid_lanes = np.zeros(2, np.int64)
     widest = 0
     for lane in range(2 * count):
+        if lanes[lane, 4] > 0:
+            valid_lanes[lane // count] += 1
         widest = max(widest, lanes[lane, 5])
     blocks = (widest + count - 1) // count
     for y in range(tallest):
         at = z + y * g[Z_ROW]
         if g[TW] == 1:
-            call_function(word(fn, COPY), column, at, 2 * count)
+            call_function(word(fn, COPY), column, 0, at, 0, 2 * count, 1)
         else:
             inverse(like, v[PLAN_W], v[TW_W], at, g[ELEMENT], column, g[ELEMENT], True)
         for half in range(2):
             here = rows + half * count * row_nbytes
             call_function(word(fn, TRANSPOSE_OUT), column + half * half_nbytes, here, row_nbytes, blocks, flags.ctypes.data)
+            if is_uniform:
+                row = half * count
+                if y >= lanes[row, 4]:
+                    continue
+                bad = False
+                for lane in range(count):
+                    if flags[lane] != 0:
+                        bad = True
+                if not bad:
+                    n, o, oh, ow = lanes[row, 0], lanes[row, 1], lanes[row, 2] + y * g[PHH], lanes[row, 3]
+                    to = v[Y] + (n * v[YN] + o * v[YC] + oh * v[YH] + ow * v[YW]) * size
+                    call_function(word(fn, COPY), to, channel_step, here, row_nbytes, lanes[row, 5], valid_lanes[half])
+                    continue
             for lane in range(count):
                 row = half * count + lane
                 n, o, oh, ow = lanes[row, 0], lanes[row, 1], lanes[row, 2] + y * g[PHH], lanes[row, 3]
@@ -299,40 +344,53 @@ def _buffers(g, v, tid):  # type: ignore[no-untyped-def]
 
 
 @jit
+def _unit_nbytes(g, slots):  # type: ignore[no-untyped-def]
+    """Return the distance of units in V or M; one element more than they take, so that units fall on different sets."""
+    return (g[PAIRS] * g[TH] * slots + 1) * g[ELEMENT]
+
+
+@jit
+def _slots(g, start, per_unit, slot, slots):  # type: ignore[no-untyped-def]
+    """Return the address of the first frequency of `slot` and the distance of ``slot + 1``, 0 if there is none."""
+    at = start + slot // per_unit * _unit_nbytes(g, per_unit) + slot % per_unit * g[ELEMENT]
+    if slot + 1 >= slots:
+        return at, 0
+    return at, start + (slot + 1) // per_unit * _unit_nbytes(g, per_unit) + (slot + 1) % per_unit * g[ELEMENT] - at
+
+
+@jit
 def forward_task(i, tid, like, fn, g, v, padding, first, items, slots):  # type: ignore[no-untyped-def]
     """Transform source slots 2i and 2i + 1 of the items ``first ...`` into V."""
     z, one, two, rows = _buffers(g, v, tid)
     _rows_forward(like, fn, g, v, padding, first, items, 2 * i, slots, z, one, rows)
-    step = (slots + slots % 2 + 1) * g[ELEMENT]
-    to = v[SPECTRA] + 2 * i * g[ELEMENT]
+    step = g[IN_SLOTS] * g[ELEMENT]
+    to, second = _slots(g, v[SPECTRA], g[IN_SLOTS], 2 * i, slots)
     for p in range(g[PAIRS]):
         _column(like, fn, g, v, z + word(v[COLUMN_PAIRS], 2 * p) * g[ELEMENT], one)
         other = one
         if word(v[COLUMN_PAIRS], 2 * p + 1) != word(v[COLUMN_PAIRS], 2 * p):
             _column(like, fn, g, v, z + word(v[COLUMN_PAIRS], 2 * p + 1) * g[ELEMENT], two)
             other = two
-        call_function(word(fn, SEPARATE), one, other, v[NEGATIVE], g[TH], to + p * g[TH] * step, step)
+        call_function(word(fn, SEPARATE), one, other, v[NEGATIVE], g[TH], to + p * g[TH] * step, step, second)
 
 
 @jit
-def product_task(i, tid, like, fn, g, v, items, in_slots, out_slots, block, points):  # type: ignore[no-untyped-def]
+def product_task(i, tid, like, fn, g, v, items, block, points):  # type: ignore[no-untyped-def]
     """Multiply the spectra at frequencies ``i*block ...``: M[f] = V[f] U[f] in each group."""
     element = g[ELEMENT]
-    v_step, m_step = (in_slots + in_slots % 2 + 1) * element, (out_slots + out_slots % 2 + 1) * element
+    v_unit, m_unit = _unit_nbytes(g, g[IN_SLOTS]), _unit_nbytes(g, g[OUT_SLOTS])
     groups = g[GROUPS]
     for f in range(i * block, min((i + 1) * block, points)):
-        if out_slots % 2:
-            # The partner of the last slot: `combine` reads it.
-            call_function(word(fn, CLEAR), v[PRODUCTS] + f * m_step + out_slots * element, 2)
-        x, y, u = v[SPECTRA] + f * v_step, v[PRODUCTS] + f * m_step, v[U] + f * g[U_STEP]
+        x, y = v[SPECTRA] + f * g[IN_SLOTS] * element, v[PRODUCTS] + f * g[OUT_SLOTS] * element
+        u = v[U] + f * g[U_STEP]
         if g[PLACE] == CHANNELS:
             ic_blocks, oc_blocks = g[IN_SLOTS] // groups, g[OUT_SLOTS] // groups
             for group in range(groups):
                 for o in range(oc_blocks):
                     slot = group * oc_blocks + o
                     product(
-                        fn + 8 * FUNCTIONS, items, x + group * ic_blocks * element, g[IN_SLOTS] * element, u + slot * g[ICG] * element,
-                        y + slot * element, g[OUT_SLOTS] * element, g[ICG],
+                        fn + 8 * FUNCTIONS, items, x + group * ic_blocks * element, v_unit, u + slot * g[ICG] * element,
+                        y + slot * element, m_unit, g[ICG],
                     )  # fmt: skip
         else:
             k_blocks = (g[ICG] + g[LANES] - 1) // g[LANES]
@@ -340,8 +398,7 @@ def product_task(i, tid, like, fn, g, v, items, in_slots, out_slots, block, poin
                 for group in range(groups):
                     product(
                         fn + 8 * FUNCTIONS, g[OCG], u + group * g[OCG] * k_blocks * element, k_blocks * element,
-                        x + (vector * g[IN_SLOTS] + group * g[ICG]) * element,
-                        y + (vector * g[OUT_SLOTS] + group * g[OCG]) * element, element, g[ICG],
+                        x + vector * v_unit + group * g[ICG] * element, y + vector * m_unit + group * g[OCG] * element, element, g[ICG],
                     )  # fmt: skip
 
 
@@ -349,11 +406,11 @@ def product_task(i, tid, like, fn, g, v, items, in_slots, out_slots, block, poin
 def inverse_task(i, tid, like, fn, g, v, padding, first, items, slots):  # type: ignore[no-untyped-def]
     """Transform result slots 2i and 2i + 1 of the items ``first ...`` back from M and store them."""
     z, one, two, rows = _buffers(g, v, tid)
-    step = (slots + slots % 2 + 1) * g[ELEMENT]
-    at = v[PRODUCTS] + 2 * i * g[ELEMENT]
+    step = g[OUT_SLOTS] * g[ELEMENT]
+    at, second = _slots(g, v[PRODUCTS], g[OUT_SLOTS], 2 * i, slots)
     for p in range(g[PAIRS]):
         is_own = word(v[COLUMN_PAIRS], 2 * p + 1) == word(v[COLUMN_PAIRS], 2 * p)
-        call_function(word(fn, COMBINE), at + p * g[TH] * step, step, one, one if is_own else two, v[NEGATIVE], g[TH])
+        call_function(word(fn, COMBINE), at + p * g[TH] * step, step, second, one, one if is_own else two, v[NEGATIVE], g[TH])
         _column_back(like, fn, g, v, one, z + word(v[COLUMN_PAIRS], 2 * p) * g[ELEMENT])
         if not is_own:
             _column_back(like, fn, g, v, two, z + word(v[COLUMN_PAIRS], 2 * p + 1) * g[ELEMENT])
@@ -437,7 +494,7 @@ def convolve(ctl, threads, like, fn, g, v, padding, items, items_at_once):  # ty
             (like, fn, g, v, padding, first, part, slots),
         )  # fmt: skip
         parallel_for(
-            ctl, threads, (points + block - 1) // block, product_task, (like, fn, g, v, part, slots, out_slots, block, points)
+            ctl, threads, (points + block - 1) // block, product_task, (like, fn, g, v, part, block, points)
         )
         parallel_for(
             ctl, threads, (out_slots + 1) // 2, inverse_task,

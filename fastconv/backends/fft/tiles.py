@@ -308,7 +308,8 @@ class TilesPlan(Plan):
         t = self._tiling
         unit = 1 if t.place == k.CHANNELS else int(self._g[k.LANES])
         vectors = -(-min(t.items_at_once, t.items) // unit)
-        return frequencies_kept(t.rows.length, t.cols.length) * spectrum_step(vectors * int(self._g[k.IN_SLOTS]))
+        unit_nbytes = frequencies_kept(t.rows.length, t.cols.length) * spectrum_step(int(self._g[k.IN_SLOTS])) + element_nbytes()
+        return vectors * unit_nbytes
 
 
 def weight_planes(p: ConvProblem, w: Array, c: Channels, place: int, lanes: int, scale: float) -> Array:

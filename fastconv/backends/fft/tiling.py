@@ -23,6 +23,8 @@ from fastconv.problem import ConvProblem
 STAGE_CYCLES = 4.0
 #: Bringing a slot in or out: copy, transposition, store.
 ROW_CYCLES = 6.0
+#: A call for one row of a lane (a third of it where one call does a whole slot).
+CALL_CYCLES = 60.0
 #: Taking two signals apart or putting them together, with one write or read of a spectrum outside the first caches.
 SPECTRUM_CYCLES = 8.0
 #: Reading, turning twice and writing an element of a plane.
@@ -210,7 +212,7 @@ def row_nbytes(columns: int) -> int:
 
 def spectrum_step(slots: int) -> int:
     """Return the bytes from one frequency to the next."""
-    return (slots + slots % 2 + 1) * element_nbytes()
+    return slots * element_nbytes()
 
 
 def frequencies_kept(th: int, tw: int) -> int:
@@ -253,7 +255,7 @@ def _fit(
     unit = 1 if place == CHANNELS else lanes
     at_once, shared = items, 0
     if not channels.is_depthwise:
-        unit_nbytes = points * (spectrum_step(in_slots) + spectrum_step(out_slots))
+        unit_nbytes = points * (spectrum_step(in_slots) + spectrum_step(out_slots)) + 2 * element_nbytes()
         blocks = max(1, -(-items * unit_nbytes // (unit * BLOCK_NBYTES)))
         at_once = -(-items // blocks)
         at_once = min(max(unit, -(-at_once // unit) * unit), max(1, room // unit_nbytes) * unit)
@@ -277,14 +279,17 @@ def _model(
     wanted = min(1.0, rows.step / th)
     column = th * tw * fft.stage_cost(th) * STAGE_CYCLES
     row = th * tw * (fft.stage_cost(tw) * STAGE_CYCLES + 2 * ROW_CYCLES)
+    column *= large
+    row *= large
+    each_row = 2 * lanes * (CALL_CYCLES if place == TILES else CALL_CYCLES / 3)
     pairs_in, pairs_out = -(-vectors * in_slots // 2), -(-vectors * out_slots // 2)
     kept = frequencies_kept(th, tw)
     if channels.is_depthwise:
         pairs = pairs_in * channels.oc_per_group
-        cycles = pairs * large * (2 * column + row * (used + wanted) + th * tw * SPECTRUM_CYCLES)
+        cycles = pairs * (2 * column + (row + each_row * th) * (used + wanted) + th * tw * SPECTRUM_CYCLES)
         cycles += spectra * (vectors if place == TILES else items) / CACHE_BYTES_PER_CYCLE
         return cycles, (spectra if spectra > LAST_LEVEL_NBYTES else 0.0)
-    cycles = large * (pairs_in * (column + row * used) + pairs_out * (column + row * wanted))
+    cycles = pairs_in * (column + (row + each_row * th) * used) + pairs_out * (column + (row + each_row * th) * wanted)
     cycles += 2 * kept * SPECTRUM_CYCLES * (pairs_in + pairs_out)
     if place == CHANNELS:
         macs = items * out_slots * channels.ic_per_group
