@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 
-.PHONY: venv dev peers test bench lint format types imports clean
+.PHONY: venv dev peers test bench docs lint format types imports clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,test]' && touch $@
@@ -20,6 +20,11 @@ test: venv  ## all tests; pass options by ARGS
 	$(BIN)/python -m pytest -n auto --dist loadgroup -p no:benchmark $(ARGS)
 bench: venv  ## the main job: every backend on a photograph and on convolution layers
 	$(BIN)/python -m fastconv bench $(ARGS)
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,docs]' && touch $@
+
+docs: $(VENV)/.docs  ## the documentation, with all its pictures, into docs/_build/html; warnings are errors
+	FASTCONV_WISDOM=off $(BIN)/python -m sphinx -W --keep-going $(ARGS) docs docs/_build/html
 lint: dev  ## style
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 format: dev  ## rewrite in the house style
@@ -29,4 +34,4 @@ types: dev  ## mypy --strict
 imports: dev  ## the layers
 	$(BIN)/lint-imports
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
+	rm -rf $(VENV) build dist docs/_build docs/_figures docs/gallery_pages .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
