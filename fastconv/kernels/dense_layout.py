@@ -24,6 +24,10 @@ BLOCK_PIXELS = 128
 #: Fewest output channels of a task: each range of channels packs the same pixels again.
 SPLIT_CHANNELS = 32
 
+#: Cycles to pack one k of a panel of pixels, and of a tile of pixels (one store instead of two).
+PANEL_PACK_CYCLES = 3.5
+TILE_PACK_CYCLES = 2.5
+
 Table = npt.NDArray[np.int64]
 
 
@@ -100,7 +104,7 @@ class DenseLayout:
 
 @functools.lru_cache(maxsize=1024)
 def pixels_cost(pixels: int, channels: int, tile: RegisterTile) -> float:
-    """Return the model's cycles per step of k of the design with pixels in vectors."""
+    """Return the model's cycles per step of k of the design with pixels in vectors, packing included."""
     lanes = tile.columns // tile.vectors
     whole, rest = divmod(pixels, tile.columns)
     used = 0
@@ -110,14 +114,16 @@ def pixels_cost(pixels: int, channels: int, tile: RegisterTile) -> float:
             used *= 2
     heights = row_tiles(channels, tile.heights, tile.vectors)
     panels = whole * sum(tile_cost(h, tile.vectors) for h in heights)
-    return panels + (sum(tile_cost(h, used) for h in heights) if used else 0.0)
+    rest_panel = sum(tile_cost(h, used) for h in heights) if used else 0.0
+    return panels + rest_panel + PANEL_PACK_CYCLES * -(-pixels // tile.columns)
 
 
 @functools.lru_cache(maxsize=1024)
 def channels_cost(pixels: int, channels: int, tile: RegisterTile) -> float:
-    """Return the model's cycles per step of k of the design with output channels in vectors."""
+    """Return the model's cycles per step of k of the design with output channels in vectors, packing included."""
     heights = row_tiles(pixels, tile.heights, tile.vectors)
-    return -(-channels // tile.columns) * sum(tile_cost(h, tile.vectors) for h in heights)
+    product = -(-channels // tile.columns) * sum(tile_cost(h, tile.vectors) for h in heights)
+    return product + TILE_PACK_CYCLES * len(heights)
 
 
 def _slots(taps: int, dilation: int, stride: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:

@@ -27,8 +27,7 @@ from fastconv.machine import Machine
 from fastconv.plans import Plan, address, element_strides
 from fastconv.problem import ConvProblem
 
-#: Cycles that packing one k of one panel takes, strip included, and that a task and a call of a micro-kernel take beside it.
-PACK_CYCLES = 3.5
+#: Cycles that a task and a tile of a micro-kernel take beside the products and the packing.
 TASK_CYCLES = 3000.0
 TILE_CYCLES = 45.0
 #: Share of the memory traffic that does not hide behind the arithmetic. With these, predicted / measured time was 0.93 to
@@ -108,12 +107,9 @@ def _modelled(problem: ConvProblem, target_name: str) -> tuple[float, float, int
     pixels = g.oh * g.ow
     cost = pixels_cost if layout.is_pixels else channels_cost
     product = cost(pixels, g.oc, tile) * p.reduction
-    step = tile.columns if layout.is_pixels else tile.rows
-    panels = -(-pixels // step)
-    packing = panels * p.reduction * (PACK_CYCLES if layout.is_pixels else PACK_CYCLES - 1)
     blocks_of_k = -(-p.reduction // int(layout.fields[dense.KC]))
     tiles = -(-pixels * g.oc // (tile.rows * tile.columns)) * blocks_of_k
-    cycles = p.mb * p.g * (product + packing + tiles * TILE_CYCLES) + layout.tasks * TASK_CYCLES
+    cycles = p.mb * p.g * (product + tiles * TILE_CYCLES) + layout.tasks * TASK_CYCLES
     return 4.0 * lanes, cycles, max(1, layout.tasks)
 
 
