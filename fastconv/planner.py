@@ -97,7 +97,7 @@ def _decide(problem: ConvProblem, config: Config, backend: str | None, is_prepar
         raise ValueError(f"backend {suggestion(backend)}")
     name = backend if backend is not None else config.backend
     allowed = named(name)
-    refusals = {row: row.why_not(row.computed(problem)) for row in TABLE}
+    refusals = {row: row.refusal(problem) for row in TABLE}
     if all(refusals[row] is not None for row in allowed):
         raise UnsupportedProblem(
             f"backend {name!r} cannot compute {problem}: {refusals[allowed[0]]}. "

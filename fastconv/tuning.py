@@ -38,7 +38,7 @@ def candidates(problem: ConvProblem, config: Config, slowest: float) -> list[Alg
     predicted = []
     for algorithm in TABLE:
         computed = algorithm.computed(problem)
-        if algorithm.why_not(computed) is None:
+        if algorithm.refusal(problem) is None:
             seconds = predicted_s(algorithm.work(computed, machine), computed, machine, config.threads, is_prepared=True)
             predicted.append((seconds, algorithm))
     predicted.sort(key=lambda pair: pair[0])

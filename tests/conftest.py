@@ -21,10 +21,6 @@ settings.register_profile("ci", max_examples=200, deadline=None, derandomize=Tru
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
-#: Without a compiler (NUMBA_DISABLE_JIT=1) these still run: NumPy, and kernels that are plain loops.
-PLAIN = {"direct:loops", "fft:whole", "im2col", "naive"}
-
-
 def algorithm_of(item: pytest.Item) -> Algorithm | None:
     """Return the algorithm that a parametrised test is about."""
     parameters = getattr(item, "callspec", None)
@@ -42,7 +38,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         algorithm = algorithm_of(item)
         if algorithm is not None:
             item.add_marker(pytest.mark.xdist_group(algorithm.family))
-        needs_compiler = algorithm is not None and algorithm.name not in PLAIN
+        needs_compiler = algorithm is not None and algorithm.needs_compiler
         (beyond if numba.config.DISABLE_JIT and needs_compiler else kept).append(item)
     if beyond:
         config.hook.pytest_deselected(items=beyond)

@@ -215,7 +215,7 @@ UNSUPPORTED = (
     ids=lambda value: getattr(value, "name", str(value)),
 )
 def test_a_backend_that_cannot_says_why_and_which_can(algorithm: Algorithm, problem: ConvProblem) -> None:
-    others = [a.name for a in TABLE if a.why_not(problem) is None]
+    others = [a.name for a in TABLE if a.refusal(problem) is None]
     x, w = (np.zeros(shape, problem.dtype) for shape in (problem.x_shape, problem.w_shape))
     with pytest.raises(UnsupportedProblem) as raised:
         fastconv.conv2d(x, w, None, (problem.sh, problem.sw), 0, (problem.dh, problem.dw), backend=algorithm.name)

@@ -231,7 +231,7 @@ def test_explain_says_why_not() -> None:
     shown = fastconv.explain((1, 4, 9, 9), (4, 4, 2, 2), stride=2, dtype="int32")
     reasons = {row[0]: row[-1] for row in shown.rows}
     for algorithm in TABLE:
-        reason = algorithm.why_not(shown.problem)
+        reason = algorithm.refusal(shown.problem)
         assert (reasons[algorithm.name] == f"no: {reason}") == (reason is not None)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numba.core import config
 
 from fastconv._typing import Accuracy, Array, Rounding
 from fastconv.machine import Machine
@@ -60,6 +61,8 @@ class Algorithm(ABC):
         What it computes natively. A float16 problem is computed through float32 where "float16" is missing.
     summary : str
         One line for tables and the documentation.
+    needs_compiler : bool
+        Whether its kernels are generated machine code, which ``NUMBA_DISABLE_JIT=1`` leaves out.
     """
 
     name: ClassVar[str]
@@ -67,11 +70,18 @@ class Algorithm(ABC):
     accuracy: ClassVar[Accuracy] = "strict"
     dtypes: ClassVar[tuple[str, ...]]
     summary: ClassVar[str]
+    needs_compiler: ClassVar[bool] = True
 
     @property
     def family(self) -> str:
         """The part of the name before the colon."""
         return self.name.partition(":")[0]
+
+    def refusal(self, problem: ConvProblem) -> str | None:
+        """Return None if it can compute `problem` in this process, else the reason."""
+        if self.needs_compiler and config.DISABLE_JIT:
+            return "it needs a compiler, but NUMBA_DISABLE_JIT is set"
+        return self.why_not(self.computed(problem))
 
     @abstractmethod
     def why_not(self, problem: ConvProblem) -> str | None:

@@ -30,6 +30,7 @@ class Im2col(Algorithm):
     rounding = "elementwise"
     dtypes = tuple(name for name in DTYPES if name != "float16")
     summary = "cache-sized im2col tiles and BLAS GEMM (numpy.matmul); the yardstick for dense layers"
+    needs_compiler = False
 
     def why_not(self, problem: ConvProblem) -> str | None:
         """Return the reason for dtypes that it leaves to a conversion, else None."""

@@ -19,6 +19,7 @@ class Naive(Algorithm):
     rounding = "elementwise"
     dtypes = DTYPES
     summary = "the definition in plain NumPy loops; computes everything, for teaching and checking"
+    needs_compiler = False
 
     def why_not(self, problem: ConvProblem) -> str | None:  # noqa: ARG002  the last row supports everything
         """Return None: it computes every problem."""

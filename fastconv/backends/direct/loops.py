@@ -28,6 +28,7 @@ class Loops(Algorithm):
     rounding = "elementwise"
     dtypes = tuple(name for name in DTYPES if name != "float16")
     summary = "compiled loops over output rows; every dtype and geometry, integers exactly"
+    needs_compiler = False
 
     def why_not(self, problem: ConvProblem) -> str | None:
         """Return the reason for dtypes that it leaves to a conversion, else None."""

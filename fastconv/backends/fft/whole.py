@@ -149,6 +149,7 @@ class WholeFFT(Algorithm):
         "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
     )  # fmt: skip
     summary = "FFT through scipy.fft, large tiles or the whole image: kernels of any size"
+    needs_compiler = False
 
     def why_not(self, problem: ConvProblem) -> str | None:
         """Return the reason for integers that may not come out exact, else None."""
