@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import re
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.cli.console import CliError
+from fastconv.cli.console import CliError, digits
 
 #: Raised when the fields change their meaning.
 FORMAT = 1
@@ -219,6 +220,29 @@ class Run:
             flops = sum(case.count * case.flops for case in cases)
             found.append(Total(title, sum(case.count for case in cases), flops, dict(sorted(seconds.items(), key=lambda pair: pair[1]))))
         return found
+
+    def _repr_html_(self) -> str:
+        """Return the automatic choice on each case, beside the best other library, as a notebook shows it."""
+        rows = []
+        for case in self.cases:
+            row, peer = case.choice, next(iter(case.measured("peer")), None)
+            cells = [case.name, case.chosen]
+            if row is None:
+                cells += [""] * 4
+            else:
+                cells += [
+                    digits(row.median_s * 1e3),
+                    digits(case.gflops(row)),
+                    f"{100 * self.peak_share(case, row):.0f}",
+                    digits(case.speedup(row)),
+                ]
+            cells += ["", ""] if row is None or peer is None else [peer.name, digits(peer.median_s / row.median_s)]
+            rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
+        head = "".join(
+            f"<th>{name}</th>" for name in ("case", "chosen", "ms", "GFLOP/s", "% of peak", "x scipy", "best other library", "x its speed")
+        )
+        title = f"fastconv {self.versions['fastconv']} on {self.machine['cpu']}, threads: {self.threads}"
+        return f"<p>{html.escape(title)}</p><table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
     def to_json(self) -> str:
         """Return the run as JSON, with the derived figures beside the raw samples."""

@@ -83,3 +83,9 @@ def test_groups_of_layers_have_no_totals() -> None:
     run.networks = []
     assert run.totals() == []
     assert "Whole networks" not in html_report(run, {})
+
+
+def test_a_notebook_shows_a_run_as_a_table() -> None:
+    page = network()._repr_html_()
+    assert page.count("<tr>") == 3
+    assert "<td>torch</td><td>2.00</td>" in page
