@@ -28,7 +28,7 @@ CHANNELS, OUTPUTS, TILES, SEED = 64, 16, 96, 20261122
 def fractions_up_to(most: int) -> list[Fraction]:
     """Return the positive fractions with numerator and denominator up to `most`, between 1/4 and 4."""
     found = {Fraction(a, b) for a in range(1, most + 1) for b in range(1, most + 1)}
-    return sorted(v for v in found if Fraction(1, 4) <= v <= 4)  # noqa: PLR2004
+    return sorted(v for v in found if Fraction(1, 4) <= v <= 4)
 
 
 def symmetric_sets(count: int, most: int) -> Iterator[tuple[Fraction, ...]]:
@@ -98,9 +98,8 @@ def named(points: Sequence[Fraction]) -> str:
 
 def search(m: int, r: int, most: int, *, is_line: bool) -> None:
     """Print the best ten sets of points for F(m, r)."""
-    found = sorted(
-        (*relative_rms(cook_toom(m, r, points), is_line=is_line, channels=8, tiles=48), points) for points in symmetric_sets(m + r - 2, most)
-    )
+    trial = {"is_line": is_line, "channels": 8, "tiles": 48}
+    found = sorted((*relative_rms(cook_toom(m, r, points), **trial), points) for points in symmetric_sets(m + r - 2, most))
     print(f"F({m}, {r}), {'line' if is_line else 'square'}: {len(found)} sets of fractions up to {most}")
     for rms, largest, points in found[:10]:
         print(f"  RMS {rms:6.2f}  max {largest:6.2f}  {named(points)}")
@@ -110,7 +109,8 @@ def table() -> None:
     """Print the errors of the points in use."""
     for m, r in POINTS:
         square, line = (relative_rms(algorithm(m, r), is_line=is_line) for is_line in (False, True))
-        print(f"F({m}, {r}): square RMS {square[0]:6.2f} max {square[1]:6.2f}, line RMS {line[0]:5.2f} max {line[1]:5.2f}; {named(POINTS[m, r])}")
+        texts = (f"{kind} RMS {rms:6.2f} max {largest:6.2f}" for kind, (rms, largest) in (("square", square), ("line", line)))
+        print(f"F({m}, {r}): {', '.join(texts)}; {named(POINTS[m, r])}")
 
 
 def main() -> None:

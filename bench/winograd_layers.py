@@ -92,7 +92,7 @@ def alternate(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
 
 
 def is_for_winograd(case: Case) -> bool:
-    """Tell whether a layer is 3x3, stride 1, dense, one image (the others take no batches), with enough channels for the products to matter."""
+    """Tell whether a layer is 3x3, stride 1, dense, one image (ncnn takes no batches), with 16 channels or more."""
     p = case.problem
     return (p.kh, p.kw, p.sh, p.sw, p.dh, p.dw, p.g, p.mb) == (3, 3, 1, 1, 1, 1, 1, 1) and p.ic >= 16 and p.dtype == "float32"
 

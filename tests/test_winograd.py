@@ -6,7 +6,6 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from oracle import Array, by_definition
 
 from fastconv.backends.base import unit_roundoff
 from fastconv.backends.winograd import ALGORITHMS, Winograd
@@ -19,6 +18,7 @@ from fastconv.kernels.points import POINTS, algorithm, cook_toom
 from fastconv.kernels.target import AVX2, AVX512, NEON, SSE2
 from fastconv.kernels.winograd_products import height_table, tile_heights
 from fastconv.problem import ConvProblem
+from oracle import Array, by_definition
 
 BY_NAME = {a.name: a for a in ALGORITHMS if isinstance(a, Winograd)}
 SQUARE = tuple(v.name for v in VARIANTS if v.r == (3, 3) and v.stride == 1)
@@ -54,7 +54,7 @@ def apply_exactly(form: object, data: list[Fraction], taps: list[Fraction]) -> l
     return times(form.at, products)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("stride", (1, 2))
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("m", "r"), sorted({(v.m[i], v.r[i]) for v in VARIANTS for i in (0, 1)} | set(POINTS)))
 def test_the_matrices_compute_the_correlation_of_unit_vectors_exactly(m: int, r: int, stride: int) -> None:
     """Both sides are bilinear, so equality on all pairs of unit vectors proves it for all data and taps."""
@@ -81,7 +81,7 @@ def test_equal_or_too_few_points_are_refused() -> None:
 # ---- values that are not finite
 
 
-@pytest.mark.parametrize("value", (np.nan, np.inf, -np.inf, 3e38), ids=str)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38], ids=str)
 @pytest.mark.parametrize("name", sorted(BY_NAME))
 def test_special_values_on_tile_borders_reach_exactly_the_outputs_that_read_them(name: str, value: float) -> None:
     """3e38 overflows inside some transforms, while many outputs that read it, and all others, are finite."""
@@ -113,7 +113,7 @@ def test_an_infinite_weight_makes_nan_of_padded_zeros_and_leaves_other_channels_
         found, expected = BY_NAME[name].make_plan(p, w)(x), reference(p, x, w)
     assert np.array_equal(np.isnan(found), np.isnan(expected))
     assert np.isnan(found[0, 3, 0]).all()
-    others = [o for o in range(p.oc) if o != 3]  # noqa: PLR2004
+    others = [o for o in range(p.oc) if o != 3]
     assert np.abs(found[:, others] - expected[:, others]).max() < 1e-3
 
 
@@ -159,8 +159,8 @@ def test_a_small_workspace_makes_smaller_blocks_and_the_same_bits_until_none_fit
         BY_NAME[name].make_plan(p, w, max_workspace=least - 1)
 
 
-@pytest.mark.parametrize("itemsize", (4, 8))
-@pytest.mark.parametrize("target", (SSE2, AVX2, AVX512, NEON), ids=lambda target: target.name)
+@pytest.mark.parametrize("itemsize", [4, 8])
+@pytest.mark.parametrize("target", [SSE2, AVX2, AVX512, NEON], ids=lambda target: target.name)
 def test_heights_of_products_cover_any_number_of_tiles_with_little_overhang(target: object, itemsize: int) -> None:
     tile = register_tile(itemsize, target)  # type: ignore[arg-type]
     table, least = height_table(tile), tile_heights(tile)[0]
@@ -174,7 +174,7 @@ def test_heights_of_products_cover_any_number_of_tiles_with_little_overhang(targ
 # ---- errors
 
 
-@pytest.mark.parametrize("channels", (16, 256))
+@pytest.mark.parametrize("channels", [16, 256])
 @pytest.mark.parametrize("name", [v.name for v in VARIANTS if v.accuracy == "standard"])
 def test_standard_variants_err_at_most_four_times_as_much_as_plain_summation(name: str, channels: int) -> None:
     variant = BY_NAME[name].variant

@@ -274,7 +274,7 @@ def block_of(g: Any, index: int) -> Any:
 
 
 @jit
-def _private(g: Any, tid: int, areas: int) -> int:
+def _private(g: Any, tid: int, areas: int) -> Any:
     """Return where the private scratch of thread `tid` starts, in elements, behind `areas` copies of V."""
     return areas * g.v_size + tid * g.private_size
 

@@ -18,7 +18,8 @@ CHANNELS_AT_ONCE = 64
 
 @jit
 def _panel_task(
-    i: int, tid: int, like: Any, transform: int, weights: int, u: int, xis: int, outputs: int, channels: int, taps: int, nr: int, lanes: int
+    i: int, _tid: int, like: Any, transform: int, weights: int, u: int,
+    xis: int, outputs: int, channels: int, taps: int, nr: int, lanes: int,
 ) -> None:  # fmt: skip
     """Transform one panel of output channels of one group."""
     size = like.itemsize

@@ -67,7 +67,7 @@ class Layout:
         bands, columns = max(1, -(-self.all_bands // band_blocks)), -(-self.columns // column_blocks)
 
         def step(elements: int) -> int:
-            """A stride that is a whole, odd number of lines, so that planes do not fall on the same cache sets."""
+            """Return a stride that is a whole, odd number of lines, so that planes do not fall on the same cache sets."""
             return (-(-elements // line) | 1) * line
 
         tiles = bands * self.dh * self.dw * columns + tile_heights(self.tile)[0]  # a strip of low height is filled up

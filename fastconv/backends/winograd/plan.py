@@ -21,13 +21,6 @@ from fastconv.problem import ConvProblem
 PANEL_NBYTES = 16 * 2**10
 
 
-def _extended(index: Array, length: int) -> Array:
-    """Return `index` with -1, the padding value, for positions behind its end."""
-    out = np.full(max(length, len(index)), -1, np.int64)
-    out[: len(index)] = index
-    return out
-
-
 class WinogradPlan(Plan):
     """Transformed weights and the record of geometry that `fastconv.kernels.winograd.convolve` takes."""
 
