@@ -21,8 +21,10 @@ PRODUCT_EFFICIENCY = 0.9
 #: Flops at the FMA peak that pass in the time of one vector instruction of a transform, per lane: the transforms issue
 #: about one instruction a cycle, loads and stores included, where the peak is two multiply-adds.
 FLOPS_PER_INSTRUCTION = 4.0
-#: Share of U that is waited for when a block reads it again from L3, behind the arithmetic.
-REREAD_SHARE = 0.15
+#: Share of U that is always waited for, each time that a block reads it.
+READ_SHARE = 0.15
+#: Share of the products' time in which the prefetch of U makes use of the memory's bandwidth.
+HIDDEN_SHARE = 0.5
 
 
 def _terms(matrix: Matrix) -> int:
@@ -84,10 +86,12 @@ class Winograd(Algorithm):
         transforms = FLOPS_PER_INSTRUCTION * p.g * tiles * (data * layout.ldv + output * -(-layout.outputs // lanes) * lanes)
         u_nbytes = float(p.g * self.variant.xis * layout.channels * outputs * p.itemsize)
         blocks = max(1.0, tiles / max(1, layout.block_tiles))
+        products_s = products * waste / PRODUCT_EFFICIENCY / machine.peak(p.dtype)
+        first_read = max(READ_SHARE * u_nbytes, u_nbytes - HIDDEN_SHARE * products_s * machine.bandwidth)
         copies = 2.0 * (problem.x_nbytes + problem.out_nbytes) if problem.is_complex else 0.0
         return Work(
             flops=products * waste / PRODUCT_EFFICIENCY + transforms,
-            nbytes=p.x_nbytes + p.out_nbytes + u_nbytes * (1 + REREAD_SHARE * (blocks - 1)) + copies,
+            nbytes=p.x_nbytes + p.out_nbytes + first_read + READ_SHARE * u_nbytes * (blocks - 1) + copies,
             setup_flops=FLOPS_PER_INSTRUCTION * p.g * layout.channels * outputs * 4 * self.variant.xis,
             setup_nbytes=p.w_nbytes + 3 * u_nbytes,
             parallelism=max(1, p.g * layout.tiles * outputs // (16 * BLOCK_TILES)),
