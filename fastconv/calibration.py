@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import warnings
 
+from numba.core import config
+
 from fastconv.errors import WisdomError
 from fastconv.machine import RATES, Machine, machine_with, measured_rates, nominal_machine
 from fastconv.wisdom import opened
@@ -17,11 +19,11 @@ def current_machine(wisdom: str) -> Machine:
     Parameters
     ----------
     wisdom : str
-        The setting "wisdom". With "off" nothing is measured and the nominal rates hold; otherwise the rates are
+        The setting "wisdom". With "off", or without a compiler, nothing is measured and the nominal rates hold; otherwise the rates are
         read from the file, or measured now (once per machine, below two seconds) and stored there.
     """
     known = opened(wisdom)
-    if known is None:
+    if known is None or config.DISABLE_JIT:
         return nominal_machine()
     rates = known.rates()
     if not set(RATES) <= rates.keys():

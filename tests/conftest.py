@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         algorithm = algorithm_of(item)
         if algorithm is not None:
             item.add_marker(pytest.mark.xdist_group(algorithm.family))
-        needs_compiler = algorithm is not None and algorithm.needs_compiler
+        needs_compiler = item.get_closest_marker("compiler") or (algorithm is not None and algorithm.needs_compiler)
         (beyond if numba.config.DISABLE_JIT and needs_compiler else kept).append(item)
     if beyond:
         config.hook.pytest_deselected(items=beyond)

@@ -72,6 +72,7 @@ def test_the_errors_are_of_the_expected_kinds() -> None:
     assert not issubclass(fastconv.UnsupportedProblem, fastconv.ShapeError)
 
 
+@pytest.mark.compiler
 def test_every_backend_is_a_name_that_the_argument_takes() -> None:
     names = fastconv.backends()
     assert isinstance(names, tuple)

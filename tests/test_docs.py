@@ -20,6 +20,7 @@ RUN_BY_HAND = {"fastconv.__main__"}
 MODULES = sorted(module.name for module in pkgutil.walk_packages(fastconv.__path__, "fastconv.") if module.name not in RUN_BY_HAND)
 
 
+@pytest.mark.compiler
 @pytest.mark.parametrize("name", ["fastconv", *MODULES])
 def test_examples_in_docstrings(name: str) -> None:
     # `fastconv.backends` as an attribute is the function; the module is found by its name.

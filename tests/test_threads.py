@@ -55,6 +55,7 @@ def regions_joined(pool: Pool, workers: int) -> list[int]:
 
 
 @pytest.mark.plain
+@pytest.mark.compiler
 @pytest.mark.parametrize("nthreads", [1, 2, 3, 8])
 def test_same_bits_for_any_number_of_threads(eight: Pool, nthreads: int) -> None:
     for x in cases.INPUTS:
@@ -76,6 +77,7 @@ def test_workers_take_part(eight: Pool) -> None:
 
 
 @pytest.mark.plain
+@pytest.mark.compiler
 @pytest.mark.parametrize("ntiles", [0, 1, 2, 1000])
 def test_each_tile_runs_once_and_no_two_threads_share_a_tid(eight: Pool, ntiles: int) -> None:
     in_use, clashes = np.zeros(8, np.int64), np.zeros(1, np.int64)
