@@ -152,10 +152,10 @@ class Butterflies:
         r = len(v)
         if r == 1:
             return [v[0]]
-        if r == 2:  # noqa: PLR2004
+        if r == 2:
             x, y = v[0], v[1]
             return [self.add(x, y), self.sub(x, y)]
-        if r == 4:  # noqa: PLR2004
+        if r == 4:
             x, y = v[0], v[2]
             a, d = self.add(x, y), self.sub(x, y)
             x, y = v[1], v[3]
@@ -494,7 +494,7 @@ def forward_taken(like, plan, taking, tw, one, one_step, two, two_step, column, 
         call_function(taking, one, one_step, two, two_step, dst, dst_step, lr, tw)
         return
     call_function(taking, one, one_step, two, two_step, column, column_step, lr, tw)
-    _forward_from(like, plan, tw, column, column_step, dst, dst_step, False, np.int64(1))
+    _forward_from(like, plan, tw, column, column_step, dst, dst_step, moves_first=False, begin=np.int64(1))
 
 
 @jit

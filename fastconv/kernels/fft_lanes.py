@@ -49,8 +49,8 @@ RUN_NBYTES = 32
 ) = range(43)  # fmt: skip
 # Fields of the array `v`: address and strides in elements of source, result and residual; addresses of the rest.
 (
-    X, XN, XC, XH, XW, Y, YN, YC, YH, YW, R, RN, RC, RH, RW, BIAS, LIMITS, WEIGHTS, U, SPECTRA, PRODUCTS, SCRATCHES, TW_H, TW_W, PLAN_H, PLAN_W,
-    MIDDLE, TAKING, COLUMN_PAIRS, NEGATIVE, INDEX_H, INDEX_W, ROWS_AT, COLS_AT, RUNS, VIEW_FIELDS,
+    X, XN, XC, XH, XW, Y, YN, YC, YH, YW, R, RN, RC, RH, RW, BIAS, LIMITS, WEIGHTS, U, SPECTRA, PRODUCTS, SCRATCHES, TW_H, TW_W,
+    PLAN_H, PLAN_W, MIDDLE, TAKING, COLUMN_PAIRS, NEGATIVE, INDEX_H, INDEX_W, ROWS_AT, COLS_AT, RUNS, VIEW_FIELDS,
 ) = range(36)  # fmt: skip
 # Columns of a lane's description.
 (BASE, H_AT, W_AT, RUN, DIRTY, VALID, LANE_FIELDS) = range(7)
@@ -191,7 +191,7 @@ def _rows_forward(like, fn, g, v, padding, first, items, slot, slots, z, column,
         if g[TW] == 1:
             call_function(word(fn, COPY), to, 0, column, 0, 2 * count, 1)
         else:
-            forward(like, v[PLAN_W], v[TW_W], column, g[ELEMENT], to, g[ELEMENT], False)
+            forward(like, v[PLAN_W], v[TW_W], column, g[ELEMENT], to, g[ELEMENT], moves_first=False)
 
 
 @jit
@@ -199,7 +199,7 @@ def _column(like, fn, g, v, at, to):  # type: ignore[no-untyped-def]
     if g[TH] == 1:
         call_function(word(fn, COPY), to, 0, at, 0, 2 * g[LANES], 1)
     else:
-        forward(like, v[PLAN_H], v[TW_H], at, g[Z_ROW], to, g[ELEMENT], True)
+        forward(like, v[PLAN_H], v[TW_H], at, g[Z_ROW], to, g[ELEMENT], moves_first=True)
 
 
 @jit
@@ -207,11 +207,11 @@ def _column_back(like, fn, g, v, at, to):  # type: ignore[no-untyped-def]
     if g[TH] == 1:
         call_function(word(fn, COPY), to, 0, at, 0, 2 * g[LANES], 1)
     else:
-        inverse(like, v[PLAN_H], v[TW_H], at, g[ELEMENT], to, g[Z_ROW], False)
+        inverse(like, v[PLAN_H], v[TW_H], at, g[ELEMENT], to, g[Z_ROW], moves_first=False)
 
 
 @jit
-def _exact(like, fn, g, v, padding, n, o, i, j):  # type: ignore[no-untyped-def]
+def _exact(like, g, v, padding, n, o, i, j):  # type: ignore[no-untyped-def]
     """Return one output by the definition, before the epilogue."""
     size = g[SIZE]
     icg = g[SOURCE_ICG]
@@ -302,7 +302,7 @@ def _rows_back(like, fn, g, v, padding, first, items, slot, slots, job, z, colum
         if g[TW] == 1:
             call_function(word(fn, COPY), column, 0, at, 0, 2 * count, 1)
         else:
-            inverse(like, v[PLAN_W], v[TW_W], at, g[ELEMENT], column, g[ELEMENT], True)
+            inverse(like, v[PLAN_W], v[TW_W], at, g[ELEMENT], column, g[ELEMENT], moves_first=True)
         for half in range(2):
             here = rows + half * count * row_nbytes
             call_function(word(fn, TRANSPOSE_OUT), column + half * half_nbytes, here, row_nbytes, blocks, flags.ctypes.data)
@@ -328,7 +328,7 @@ def _rows_back(like, fn, g, v, padding, first, items, slot, slots, job, z, colum
                     for j in range(lanes[row, 5]):
                         p = here + lane * row_nbytes + j * size
                         if not np.isfinite(peek(like, p)):
-                            poke(like, p, _exact(like, fn, g, v, padding, n, o, oh, ow + j * g[PHW]))
+                            poke(like, p, _exact(like, g, v, padding, n, o, oh, ow + j * g[PHW]))
                 _write_row(like, fn, g, v, here + lane * row_nbytes, n, o, oh, ow, lanes[row, 5])
     keepalive(flags)
 
@@ -375,7 +375,7 @@ def forward_task(i, tid, like, fn, g, v, padding, first, items, slots):  # type:
 
 
 @jit
-def product_task(i, tid, like, fn, g, v, items, block, points):  # type: ignore[no-untyped-def]
+def product_task(i, tid, like, fn, g, v, items, block, points):  # type: ignore[no-untyped-def]  # noqa: ARG001
     """Multiply the spectra at frequencies ``i*block ...``: M[f] = V[f] U[f] in each group."""
     element = g[ELEMENT]
     v_unit, m_unit = _unit_nbytes(g, g[IN_SLOTS]), _unit_nbytes(g, g[OUT_SLOTS])

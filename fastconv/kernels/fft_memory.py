@@ -25,7 +25,7 @@ def peek(typingctx: Any, like: Any, address: Any) -> Any:  # noqa: ARG001
 def poke(typingctx: Any, like: Any, address: Any, value: Any) -> Any:  # noqa: ARG001
     """Store an element of the type of `like` at an address, in jitted code."""
 
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:  # noqa: ARG001
         builder.store(values[2], builder.inttoptr(values[1], PTR), align=like.dtype.bitwidth // 8)
         return context.get_dummy_value()
 

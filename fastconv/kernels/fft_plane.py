@@ -130,14 +130,14 @@ def _columns_forward(like, g, v, one, one_step, two, two_step, z, column):  # ty
 
 
 @jit
-def _mend(like, fn, g, v, padding, tile, at, row_step, step):  # type: ignore[no-untyped-def]
+def _mend(like, g, v, padding, tile, at, row_step, step):  # type: ignore[no-untyped-def]
     """Compute the results of a tile that are not finite by the definition, in place."""
     for y in range(tile[HEIGHT]):
         for j in range(tile[WIDTH]):
             p = at + y * row_step + j * step
             if not np.isfinite(peek(like, p)):
                 i, k = tile[OH_AT] + y * g[PHH], tile[OW_AT] + j * g[PHW]
-                poke(like, p, _exact(like, fn, g, v, padding, tile[N_AT], tile[O_AT], i, k))
+                poke(like, p, _exact(like, g, v, padding, tile[N_AT], tile[O_AT], i, k))
 
 
 @jit
@@ -171,7 +171,7 @@ def plane_task(i, tid, like, fn, g, v, padding, items):  # type: ignore[no-untyp
     broken = np.zeros(2, np.bool_)
     widest = max(tiles[0, WIDTH], tiles[1, WIDTH])
     for group in range((widest + count - 1) // count):
-        inverse(like, v[PLAN_H], v[TW_H], z + group * element, g[Z_ROW], column, element, True)
+        inverse(like, v[PLAN_H], v[TW_H], z + group * element, g[Z_ROW], column, element, moves_first=True)
         for half in range(halves):
             tile = tiles[half]
             columns = min(count, tile[WIDTH] - group * count)
@@ -195,7 +195,7 @@ def plane_task(i, tid, like, fn, g, v, padding, items):  # type: ignore[no-untyp
             to = v[Y] + (tile[N_AT] * v[YN] + tile[O_AT] * v[YC] + tile[OH_AT] * v[YH] + tile[OW_AT]) * size
             row_step = g[PHH] * v[YH] * size
         if broken[half]:
-            _mend(like, fn, g, v, padding, tile, to, row_step, size)
+            _mend(like, g, v, padding, tile, to, row_step, size)
         if not is_direct:
             for y in range(tile[HEIGHT]):
                 _write_row(like, fn, g, v, to + y * row_step, tile[N_AT], tile[O_AT], tile[OH_AT] + y * g[PHH], tile[OW_AT], tile[WIDTH])
@@ -214,7 +214,7 @@ def spectrum_task(i, tid, like, fn, g, v):  # type: ignore[no-untyped-def]
         to = v[SPECTRA] + i * g[U_STEP] + group * g[TW] * element
         at = z + group * count * g[Z_ROW]
         call_function(word(fn, TURN), at, g[Z_ROW], element, column, element, count * element, g[TW] // count)
-        forward(like, v[PLAN_W], v[TW_W], column, element, to, element, False)
+        forward(like, v[PLAN_W], v[TW_W], column, element, to, element, moves_first=False)
 
 
 @jit

@@ -47,7 +47,7 @@ def build_product(module: Value, element: str, rows: int) -> Value:
             q = e.ptr(b.add(a_here, b.mul(a_row, i64(row))))
             vr, vi = e.broadcast(q), e.broadcast(e.offset(q, e.lanes))
             own = sums[parts * row : parts * (row + 1)]
-            if parts == 4:  # noqa: PLR2004
+            if parts == 4:
                 out += [e.fma(vr, ur, own[0]), e.fma(vr, ui, own[1]), e.fma(vi, ui, own[2]), e.fma(vi, ur, own[3])]
             else:
                 re, im = e.fma(vr, ur, own[0]), e.fma(vr, ui, own[1])
@@ -68,7 +68,7 @@ def build_product(module: Value, element: str, rows: int) -> Value:
     _, *sums = e.loop(blocks, [b_at, *[e.zero()] * (parts * rows)], block, "block")
     for row in range(rows):
         own = sums[parts * row : parts * (row + 1)]
-        re, im = (b.fsub(own[0], own[2]), b.fadd(own[1], own[3])) if parts == 4 else own  # noqa: PLR2004
+        re, im = (b.fsub(own[0], own[2]), b.fadd(own[1], own[3])) if parts == 4 else own
         p = e.ptr(b.add(c, b.mul(c_row, i64(row))))
         e.store(re, p, width)
         e.store(im, e.offset(p, e.lanes), width)

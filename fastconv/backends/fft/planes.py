@@ -121,5 +121,6 @@ class PlanePlan(TilesPlan):
         v[[k.MIDDLE, k.TAKING]] = self._middle, self._taking
         padding = np.dtype(p.dtype).type(p.padding_value)
         fft_plane.convolve_planes(
-            pool.handle(self.threads), self.threads, self._like, address(self._table_of_functions), self._g, v, padding, self._tiling.items, p.oc,
+            pool.handle(self.threads), self.threads, self._like, address(self._table_of_functions), self._g, v, padding,
+            self._tiling.items, p.oc,
         )  # fmt: skip

@@ -205,8 +205,8 @@ class TilesPlan(Plan):
     def _describe(self) -> str:
         t = self._tiling
         return (
-            f"{t.items} tiles of {t.rows.length}x{t.cols.length} points, {'channels' if t.place == k.CHANNELS else 'tiles'} in the vectors, "
-            f"{t.spectra_nbytes} bytes of spectra"
+            f"{t.items} tiles of {t.rows.length}x{t.cols.length} points, "
+            f"{'channels' if t.place == k.CHANNELS else 'tiles'} in the vectors, {t.spectra_nbytes} bytes of spectra"
         )
 
     @staticmethod
@@ -268,13 +268,14 @@ class TilesPlan(Plan):
     def _view(self, scratch_at: int) -> Array:
         v = np.zeros(k.VIEW_FIELDS, np.int64)
         v[[k.BIAS, k.LIMITS, k.WEIGHTS, k.TW_H, k.TW_W, k.SCRATCHES]] = (
-            address(self._bias), address(self._limits), address(self._w), address(self._twiddles[0]), address(self._twiddles[1]), scratch_at,
+            address(self._bias), address(self._limits), address(self._w), *map(address, self._twiddles), scratch_at,
         )  # fmt: skip
         tables = (*self._plans, self._pairs, self._negative, *self._index, self._runs)
-        v[[k.PLAN_H, k.PLAN_W, k.COLUMN_PAIRS, k.NEGATIVE, k.INDEX_H, k.INDEX_W, k.ROWS_AT, k.COLS_AT, k.RUNS]] = list(map(address, tables))
+        places = [k.PLAN_H, k.PLAN_W, k.COLUMN_PAIRS, k.NEGATIVE, k.INDEX_H, k.INDEX_W, k.ROWS_AT, k.COLS_AT, k.RUNS]
+        v[places] = list(map(address, tables))
         return v
 
-    def execute(self, x: Array, residual: Array | None, out: Array) -> None:
+    def execute(self, x: Array, residual: Array | None, out: Array) -> None:  # noqa: D102  see Plan
         p = self.problem
         target = out
         if p.channels_last:
