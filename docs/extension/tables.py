@@ -10,6 +10,7 @@ from docutils.parsers.rst import Directive
 from sphinx.application import Sphinx
 
 from fastconv.backends import TABLE
+from fastconv.problem import DTYPES
 
 _HEAD = ("variant", "what it is", "dtypes", "rounding", "chosen from accuracy=")
 
@@ -32,6 +33,14 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> nodes.Node:
     return wrapper
 
 
+def dtype_words(dtypes: tuple[str, ...]) -> str:
+    """Return the dtypes in few words."""
+    missing = [name for name in DTYPES if name not in dtypes]
+    if not missing:
+        return "all"
+    return f"all but {missing[0]}" if len(missing) == 1 else ", ".join(dtypes)
+
+
 class Variants(Directive):
     """The rows of one family, or of all."""
 
@@ -41,7 +50,7 @@ class Variants(Directive):
         """Return the table."""
         family = self.arguments[0]
         rows = [
-            (row.name, row.summary, ", ".join(row.dtypes), row.rounding, row.accuracy) for row in TABLE if family in {"all", row.family}
+            (row.name, row.summary, dtype_words(row.dtypes), row.rounding, row.accuracy) for row in TABLE if family in {"all", row.family}
         ]
         if not rows:
             raise self.error(f"there is no backend {family!r}")
