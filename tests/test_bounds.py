@@ -24,7 +24,7 @@ VACUOUS = 5e4
 
 PLAIN = tuple(name for name, problem in PROBLEMS.items() if not (problem.has_bias or problem.has_residual or problem.activation))
 QUALITY = (
-    "dense 3x3", "dense 3x3, long sums", "dense 3x3, stride 2", "dense 5x5", "1x1", "1x3", "3x1", "depthwise 3x3", "depthwise 5x5, multiplier 2",
+    "dense 3x3", "dense 3x3, long sums", "dense 3x3, stride 2", "dense 5x5", "1x1", "1x3", "3x1", "1x5", "5x1", "1x7", "7x1", "grouped", "depthwise 3x3", "depthwise 5x5, multiplier 2",
     "planar 5x5, narrow", "planar 15x15", "n -> 3", "RGB 3x3", "large kernel, channels",
 )  # fmt: skip
 
