@@ -26,6 +26,7 @@ CALLS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:Using padding=:UserWarning")
 @pytest.mark.parametrize("words", CALLS, ids=str)
 def test_conv2d_of_torch(words: dict[str, Any]) -> None:
     torch = pytest.importorskip("torch", reason="peer torch is not installed")
