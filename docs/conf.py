@@ -10,6 +10,8 @@ from fastconv import __version__
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "extension"), str(HERE / "gallery")]
 
+from drawings import thumbnail  # noqa: E402  found beside this file only
+
 project = "fastconv"
 author = "the fastconv developers"
 project_copyright = "the fastconv developers, BSD-3-Clause"
@@ -80,6 +82,7 @@ sphinx_gallery_conf = {
             "plot_reactions.py",
         ]
     ),
+    "default_thumb_file": thumbnail(),
     "reset_modules": ("matplotlib", "drawings.reset_style"),
     "matplotlib_animations": False,
     "remove_config_comments": True,

@@ -57,6 +57,16 @@ def draw(name: str) -> None:
     done.write_text(stamp)
 
 
+def thumbnail() -> str:
+    """Draw the thumbnail of the gallery's page that has no picture of its own, and return its path."""
+    import figures  # noqa: PLC0415
+
+    FOLDER.mkdir(exist_ok=True)
+    path = FOLDER / "thumbnail.png"
+    figures.FIGURES["network"](figures.THEMES["light"]).save(path)
+    return str(path)
+
+
 class Drawing(Directive):
     """A figure by name, with a caption."""
 

@@ -10,7 +10,6 @@ from docutils.utils.math import latex2mathml
 from sphinx.application import Sphinx
 from sphinx.writers.html5 import HTML5Translator
 
-
 #: Sizes of brackets: MathML stretches them by itself.
 _SIZES = re.compile(r"\\[Bb]igg?[lr]?(?![A-Za-z])")
 

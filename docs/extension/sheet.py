@@ -136,9 +136,9 @@ class Sheet:
             self.text(words, ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2 - 0.35), size=9, is_faint=True)
 
     def save(self, path: Path) -> None:
-        """Write the sheet as SVG with text as text outlines, the same bytes each time."""
+        """Write the sheet as SVG, the same bytes each time, or as PNG on white."""
         with mpl.rc_context({"svg.hashsalt": "fastconv", "font.family": "DejaVu Sans"}):
-            self.figure.savefig(path, transparent=True, metadata={"Date": None})
+            self.figure.savefig(path, transparent=path.suffix == ".svg", metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def cells(top: int, left: int, height: int, width: int, role: str) -> dict[tuple[int, int], str | None]:

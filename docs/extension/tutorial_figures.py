@@ -164,7 +164,19 @@ def dilating(theme: Theme) -> Sheet:
     return sheet
 
 
+def network(theme: Theme) -> Sheet:
+    """The small network's layers with the sizes of what passes between them."""
+    sheet = Sheet(24, 4.2, theme)
+    stations = (("8 x 8\ndigit", None), ("8 channels\n8 x 8", "window"), ("16 channels\n4 x 4", "kernel"), ("10 scores", "result"))
+    for n, (words, role) in enumerate(stations):
+        sheet.box(words, (0.2 + 6.6 * n, 1.2), (3.8, 2.6), role=role)
+    for n, words in enumerate(("5x5, ReLU", "3x3/2, ReLU", "matrix")):
+        sheet.arrow((4.0 + 6.6 * n, 2.5), (6.8 + 6.6 * n, 2.5), words)
+    return sheet
+
+
 FIGURES = {
+    "network": network,
     "sliding": sliding,
     "rotating": rotating,
     "padding": padding,
