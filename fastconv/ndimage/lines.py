@@ -239,9 +239,9 @@ def uniform_filter(
     >>> import numpy as np
     >>> from fastconv.ndimage import uniform_filter
     >>> uniform_filter(np.eye(3) * 9, 3)
-    array([[5., 4., 2.],
-           [4., 3., 4.],
-           [2., 4., 5.]])
+    array([[5., 3., 1.],
+           [3., 3., 3.],
+           [1., 3., 5.]])
     """
     x = source(input)
     chosen = axes_of(axes, x.ndim)

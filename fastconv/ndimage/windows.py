@@ -77,9 +77,9 @@ def correlate(
     >>> import numpy as np
     >>> from fastconv.ndimage import correlate
     >>> correlate(np.arange(9.0).reshape(3, 3), [[0.0, 1.0], [2.0, 3.0]])
-    array([[ 0.,  5., 11.],
-           [13., 19., 25.],
-           [31., 37., 43.]])
+    array([[ 0.,  4., 10.],
+           [15., 19., 25.],
+           [33., 37., 43.]])
     """
     return _filtered(input, weights, output, mode, cval, origin, axes, convolution=False)
 
@@ -116,9 +116,9 @@ def convolve(
     >>> import numpy as np
     >>> from fastconv.ndimage import convolve
     >>> convolve(np.eye(3), np.arange(9.0).reshape(3, 3), mode="constant")
-    array([[ 4.,  4.,  2.],
-           [10., 12.,  7.],
-           [ 6., 12., 12.]])
+    array([[ 4.,  6.,  2.],
+           [10., 12.,  6.],
+           [ 6., 10., 12.]])
     """
     return _filtered(input, weights, output, mode, cval, origin, axes, convolution=True)
 
