@@ -158,7 +158,11 @@ def compare(name: str, p: ConvProblem, threads: int, seconds: float) -> str:
         plans[algorithm.name] = plan = algorithm.make_plan(p, w, threads=threads)
         out = np.empty(p.out_shape, p.dtype)
         runs[algorithm.name] = lambda plan=plan, out=out: plan(x, out=out)  # type: ignore[misc]
-    peers = {peer: run for peer, make in PEERS.items() if (run := make(p, x, w, threads)) is not None and not (peer == "torch" and p.ic == 1 and (p.flops > 3e9 or p.dtype == "float64"))}  # noqa: E501
+    peers = {
+        peer: run
+        for peer, make in PEERS.items()
+        if (run := make(p, x, w, threads)) is not None and not (peer == "torch" and p.ic == 1 and (p.flops > 3e9 or p.dtype == "float64"))
+    }  # noqa: E501
     first = next(iter(runs.values()))()
     for run in (*runs.values(), *peers.values()):
         np.testing.assert_allclose(run(), first, atol=1e-3 * float(np.abs(first).max()))

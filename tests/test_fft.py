@@ -125,9 +125,7 @@ def test_runs_are_the_longest_stretch() -> None:
 @pytest.mark.parametrize("mode", PADDING_MODES)
 def test_every_border_and_ragged_tiles(name: str, mode: str) -> None:
     value = 2.0 if mode == "constant" else 0
-    p = ConvProblem(
-        3, 2, 3, 61, 47, 3, 9, 6, ph_lo=5, ph_hi=2, pw_lo=1, pw_hi=7, dtype="float64", padding_mode=mode, padding_value=value
-    )
+    p = ConvProblem(3, 2, 3, 61, 47, 3, 9, 6, ph_lo=5, ph_hi=2, pw_lo=1, pw_hi=7, dtype="float64", padding_mode=mode, padding_value=value)
     x, w = arrays(p)
     plan = BY_NAME[name].make_plan(p, w)
     np.testing.assert_array_equal(np.rint(plan(x)), reference(p, x, w))

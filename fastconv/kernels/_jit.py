@@ -210,9 +210,9 @@ def jit(
     """
 
     def wrap(py_func: Callable[P, R]) -> Callable[P, R]:
-        dispatcher: Any = numba.njit(
-            nogil=True, inline="always" if inline else "never", fastmath=fastmath, error_model=error_model
-        )(py_func)
+        dispatcher: Any = numba.njit(nogil=True, inline="always" if inline else "never", fastmath=fastmath, error_model=error_model)(
+            py_func
+        )
         if not config.DISABLE_JIT:
             try:
                 dispatcher._cache = KernelCache(py_func)  # noqa: SLF001  what enable_caching() does

@@ -83,9 +83,7 @@ def _fill_strip(
                 end = min(n, max(begin, (word(g, PW_LO) + word(g, IW) - first + word(g, SW) - 1) // word(g, SW)))
                 index = columns + first * 8
                 if begin > 0:
-                    call_function(
-                        word(f, BORDER), at, plane, row, word(v, XC), step, index, word(g, SW), begin, channels, padding
-                    )
+                    call_function(word(f, BORDER), at, plane, row, word(v, XC), step, index, word(g, SW), begin, channels, padding)
                 if end > begin:
                     inner = row + (first + begin * word(g, SW) - word(g, PW_LO)) * step * size
                     to = at + begin * size
@@ -237,9 +235,7 @@ def _multiply_pixels(
         if word(g, IN_PLACE):
             _pack_in_place(f, dst, nr, lanes, vectors, needed, left - p, source, table, count, where, p)
         else:
-            _pack_panel(
-                f, dst, nr, lanes, vectors, needed, source, table, count, where, pixel0 + p, width, word(g, PITCH)
-            )
+            _pack_panel(f, dst, nr, lanes, vectors, needed, source, table, count, where, pixel0 + p, width, word(g, PITCH))
     accumulate = 1 if k0 > 0 else 0
     code, limit = word(g, ACTIVATION), limits
     first, end = word(g, TILES) * split // word(g, SPLITS), word(g, TILES) * (split + 1) // word(g, SPLITS)
@@ -268,8 +264,20 @@ def _multiply_pixels(
                 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0,
             )  # fmt: skip
             call_function(
-                word(f, FINISH_ROWS), tile, nr, row + p * size, word(v, YC), height, valid, accumulate, last, offset, there,
-                word(v, RC), code, limit,
+                word(f, FINISH_ROWS),
+                tile,
+                nr,
+                row + p * size,
+                word(v, YC),
+                height,
+                valid,
+                accumulate,
+                last,
+                offset,
+                there,
+                word(v, RC),
+                code,
+                limit,
             )
 
 
@@ -294,9 +302,7 @@ def _multiply_channels(
         if word(g, IN_PLACE):
             _pack_in_place(f, dst, height, lanes, packed, height, left - p, source, table, count, where, p)
         else:
-            _pack_panel(
-                f, dst, height, lanes, packed, height, source, table, count, where, pixel0 + p, width, word(g, PITCH)
-            )
+            _pack_panel(f, dst, height, lanes, packed, height, source, table, count, where, pixel0 + p, width, word(g, PITCH))
     accumulate = 1 if k0 > 0 else 0
     code, limit = word(g, ACTIVATION), limits
     is_direct = word(v, YC) == 1
@@ -339,15 +345,37 @@ def _multiply_channels(
                     0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0,
                 )  # fmt: skip
                 call_function(
-                    word(f, FINISH_COLUMNS), tile, nr, there, word(v, YW), height, valid, accumulate, last, offset, added,
-                    word(v, RW), code, limit,
+                    word(f, FINISH_COLUMNS),
+                    tile,
+                    nr,
+                    there,
+                    word(v, YW),
+                    height,
+                    valid,
+                    accumulate,
+                    last,
+                    offset,
+                    added,
+                    word(v, RW),
+                    code,
+                    limit,
                 )
                 t += 1
         if last and not is_direct:
             added = residual + j * nr * word(v, RC) * size if residual != 0 else 0
             call_function(
-                word(f, STORE_TURNED), sums, y + j * nr * word(v, YC) * size, word(v, YC), pixels, valid, offset, added,
-                word(v, RC), code, limit, tile,
+                word(f, STORE_TURNED),
+                sums,
+                y + j * nr * word(v, YC) * size,
+                word(v, YC),
+                pixels,
+                valid,
+                offset,
+                added,
+                word(v, RC),
+                code,
+                limit,
+                tile,
             )
 
 

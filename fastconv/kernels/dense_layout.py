@@ -216,9 +216,7 @@ def make_layout(
     positions = height + max(extra for _, extra in row_slots)
     pitch = len(column_slots) * width
     plane = len(row_slots) * positions * pitch + SLACK
-    taps = np.array(
-        [(rs * positions + r) * pitch + cs * width + c for rs, r in row_shifts for cs, c in column_shifts], np.int64
-    )
+    taps = np.array([(rs * positions + r) * pitch + cs * width + c for rs, r in row_shifts for cs, c in column_shifts], np.int64)
     channels = min(g.ic, kc // (g.kh * g.kw) + 2)
     line = 64 // itemsize
     sizes = {
@@ -245,7 +243,13 @@ def make_layout(
     for field, number in numbers.items():
         fields[field] = number
     return DenseLayout(
-        fields, tiles.astype(np.int64), np.array(row_slots + column_slots, np.int64), taps, is_pixels, in_place, pieces * splits,
+        fields,
+        tiles.astype(np.int64),
+        np.array(row_slots + column_slots, np.int64),
+        taps,
+        is_pixels,
+        in_place,
+        pieces * splits,
         at * itemsize,
     )
 

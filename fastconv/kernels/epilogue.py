@@ -187,9 +187,7 @@ def build_finish(module: Value, element: str, along: Along, target: Target | Non
             value = e.load(e.ptr(address(src, b.add(b.mul(m, lds), n))))
             where = e.ptr(address(dst, b.add(b.mul(m, ldd), n)))
             value = _add_masked(e, value, where, mask, accumulate)
-            here = b.select(
-                b.icmp_signed("!=", residual, i64(0)), address(residual, b.add(b.mul(m, ldr), n)), i64(0)
-            )
+            here = b.select(b.icmp_signed("!=", residual, i64(0)), address(residual, b.add(b.mul(m, ldr), n)), i64(0))
             bias_here = address(bias, m if along == "rows" else n)
             [value] = Epilogue(e, (last, bias_here, here, ldr, code, limits)).on_tile([value], 1, 1, along=along, mask=mask)
             e.masked_store(value, where, mask)

@@ -184,9 +184,7 @@ class Butterflies:
                 s = e.splat_const(math.sin(2 * math.pi * (j * k % r) / r))
                 even = e.fma(c, sums[j][0], even[0]), e.fma(c, sums[j][1], even[1])
                 d = differences[j]
-                odd = (
-                    (b.fmul(s, d[0]), b.fmul(s, d[1])) if odd is None else (e.fma(s, d[0], odd[0]), e.fma(s, d[1], odd[1]))
-                )
+                odd = (b.fmul(s, d[0]), b.fmul(s, d[1])) if odd is None else (e.fma(s, d[0], odd[0]), e.fma(s, d[1], odd[1]))
             out[k] = b.fadd(even[0], odd[1]), b.fsub(even[1], odd[0])  # type: ignore[index]
             out[r - k] = b.fsub(even[0], odd[1]), b.fadd(even[1], odd[0])  # type: ignore[index]
         return out
@@ -340,9 +338,7 @@ def build_taking_stage(module: Value, element: str, radix: int, _: int) -> Value
     e = Emitter(module, b, element)
     f = Butterflies(e)
     one, one_step, two, two_step, dst, dst_step, lr, tw = function.args
-    one_far, two_far, dst_far = (
-        tuple(b.mul(b.mul(step, lr), i64(q)) for q in (1, 2, 3, 4)) for step in (one_step, two_step, dst_step)
-    )
+    one_far, two_far, dst_far = (tuple(b.mul(b.mul(step, lr), i64(q)) for q in (1, 2, 3, 4)) for step in (one_step, two_step, dst_step))
 
     def butterfly(at: Value, other: Value, to: Value, table: Value | None) -> None:
         ones, twos, targets = (_distances(e, radix, x, far) for x, far in ((at, one_far), (other, two_far), (to, dst_far)))

@@ -444,9 +444,7 @@ def depthwise_task(i, tid, like, fn, g, v, padding, items, slots):  # type: igno
 @jit
 def transform_slots(ctl, threads, like, fn, g, v, padding, items, slots):  # type: ignore[no-untyped-def]
     """Transform all source slots into V: how the weights get their spectra."""
-    parallel_for(
-        ctl, threads, (slots + 1) // 2, forward_task, (like, fn, g, v, padding, np.int64(0), items, slots)
-    )
+    parallel_for(ctl, threads, (slots + 1) // 2, forward_task, (like, fn, g, v, padding, np.int64(0), items, slots))
 
 
 @jit
@@ -493,9 +491,7 @@ def convolve(ctl, threads, like, fn, g, v, padding, items, items_at_once):  # ty
             ctl, threads, (slots + 1) // 2, forward_task,
             (like, fn, g, v, padding, first, part, slots),
         )  # fmt: skip
-        parallel_for(
-            ctl, threads, (points + block - 1) // block, product_task, (like, fn, g, v, part, block, points)
-        )
+        parallel_for(ctl, threads, (points + block - 1) // block, product_task, (like, fn, g, v, part, block, points))
         parallel_for(
             ctl, threads, (out_slots + 1) // 2, inverse_task,
             (like, fn, g, v, padding, first, part, out_slots),

@@ -124,9 +124,7 @@ def _columns_forward(like, g, v, one, one_step, two, two_step, z, column):  # ty
     for group in range(g[TW] // g[LANES]):
         offset = group * g[LANES] * g[SIZE]
         to = z + group * g[ELEMENT]
-        forward_taken(
-            like, v[PLAN_H], v[TAKING], v[TW_H], one + offset, one_step, two + offset, two_step, column, g[ELEMENT], to, g[Z_ROW]
-        )
+        forward_taken(like, v[PLAN_H], v[TAKING], v[TW_H], one + offset, one_step, two + offset, two_step, column, g[ELEMENT], to, g[Z_ROW])
 
 
 @jit
@@ -229,6 +227,4 @@ def convolve_planes(ctl, threads, like, fn, g, v, padding, items, outputs):  # t
 
     MIDDLE in `v` is the address of the fused middle of a row's transform, see `fastconv.kernels.fft.filtered`.
     """
-    parallel_for(
-        ctl, threads, outputs * ((items + 1) // 2), plane_task, (like, fn, g, v, padding, items)
-    )
+    parallel_for(ctl, threads, outputs * ((items + 1) // 2), plane_task, (like, fn, g, v, padding, items))

@@ -32,7 +32,6 @@ REPEAT_ARGUMENTS = 5
 Operand = Literal["packed", "rows"]
 
 
-
 @dataclass(frozen=True)
 class RegisterTile:
     """The largest tile of accumulators that fits the registers.
@@ -300,8 +299,7 @@ class _Tile:
         width = self.panel_vectors * e.lanes
         row = e.offset(e.ptr(self.arguments[2]), b.mul(k, i64(width * self.parts)))
         panel = [
-            [e.load(e.offset(row, (u * self.parts + part) * width + v * e.lanes)) for v in range(vectors)]
-            for part in range(self.parts)
+            [e.load(e.offset(row, (u * self.parts + part) * width + v * e.lanes)) for v in range(vectors)] for part in range(self.parts)
         ]
         if self.has_prefetch:
             first, step = self.arguments[self.prefetch_at : self.prefetch_at + 2]
@@ -368,8 +366,16 @@ def build_dispatch(
     for height in tile.heights:
         for width in tile.widths:
             kernel = build_microkernel(
-                module, element, height, width, panel_vectors=tile.vectors, a=a, prefetch=prefetch, epilogue=epilogue,
-                repeat=repeat, target=target,
+                module,
+                element,
+                height,
+                width,
+                panel_vectors=tile.vectors,
+                a=a,
+                prefetch=prefetch,
+                epilogue=epilogue,
+                repeat=repeat,
+                target=target,
             )
             block = b.append_basic_block(f"tile_{height}x{width}")
             switch.add_case(ir.Constant(I64, height * 64 + width), block)

@@ -114,7 +114,17 @@ def conv_row(src: Any, weights: Any, acc: Any, rows: Any, cols: Any, geometry: A
 
 @jit
 def conv_task(
-    t: int, tid: int, src: Any, weights: Any, dst: Any, rows: Any, cols: Any, geometry: Any, fill: Any, zero: Any, block: int
+    t: int,
+    tid: int,  # noqa: ARG001  every task is told its thread
+    src: Any,
+    weights: Any,
+    dst: Any,
+    rows: Any,
+    cols: Any,
+    geometry: Any,
+    fill: Any,
+    zero: Any,
+    block: int,
 ) -> None:
     """Compute `block` rows of one (n, o) plane of dst, which is C-contiguous (N, OC, OH, OW)."""
     oc, oh, ow = dst.shape[1], dst.shape[2], dst.shape[3]

@@ -151,9 +151,7 @@ class _Planar(Emitter):
         self.taps = spec.kh * spec.kw
         geometry, self.src, self.weights, self.dst, self.bias, self.residual, rows, self.rows, self.planes = arguments
         table = self.ptr(geometry)
-        words = {
-            name: builder.load(builder.gep(table, [i64(i)], source_etype=I64), typ=I64, align=8) for i, name in enumerate(GEOMETRY)
-        }
+        words = {name: builder.load(builder.gep(table, [i64(i)], source_etype=I64), typ=I64, align=8) for i, name in enumerate(GEOMETRY)}
         self.g = words
         self.row_table = self.ptr(rows)
         self.pad_row = self.ptr(words["pad_row"])
@@ -514,4 +512,3 @@ def build_planar(module: Value, element: str, *values: int) -> Value:
     if builder is not None:
         _Planar(module, builder, element, PlanarSpec(*values), function.args).write()
     return function
-

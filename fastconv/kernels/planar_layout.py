@@ -153,9 +153,7 @@ def _tiles(
     return Columns(border, v, rest, *bits, 0, right, start, tiles, max(low, last), rest_column, masks)
 
 
-def _masks(
-    columns: list[int], width: int, pad: int, sw: int, offsets: list[int], lanes: int
-) -> tuple[npt.NDArray[np.int64], list[int]]:
+def _masks(columns: list[int], width: int, pad: int, sw: int, offsets: list[int], lanes: int) -> tuple[npt.NDArray[np.int64], list[int]]:
     """Return the masks [vector][load][lane] of border vectors and, per vector, the bits of the loads that need them."""
     starts = np.array(columns)[:, None, None] * sw - pad + np.array(offsets)[None, :, None] + np.arange(lanes)
     inside = (starts >= 0) & (starts < width)

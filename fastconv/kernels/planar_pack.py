@@ -16,9 +16,7 @@ class _Pack(Emitter):
         super().__init__(module, builder, element)
         self.sw = spec.sw
         table = self.ptr(geometry)
-        self.g = {
-            name: builder.load(builder.gep(table, [i64(i)], source_etype=I64), typ=I64, align=8) for i, name in enumerate(GEOMETRY)
-        }
+        self.g = {name: builder.load(builder.gep(table, [i64(i)], source_etype=I64), typ=I64, align=8) for i, name in enumerate(GEOMETRY)}
 
     def phase_pointer(self, row: Value, column: Value) -> Value:
         """Return the pointer to a padded column in a packed row."""
@@ -50,9 +48,7 @@ class _Pack(Emitter):
 
         def margin(i: Value, _: list[Value]) -> list[Value]:
             twice = b.shl(i, i64(1))
-            to, origin = (
-                b.load(b.gep(table, [index], source_etype=I64), typ=I64, align=8) for index in (twice, b.add(twice, i64(1)))
-            )
+            to, origin = (b.load(b.gep(table, [index], source_etype=I64), typ=I64, align=8) for index in (twice, b.add(twice, i64(1))))
             place = self.offset_nbytes(source, b.mul(origin, column_nbytes))
             value = self.load_scalar(b.select(b.icmp_signed("==", origin, i64(PAD_ROW)), fill, place))
             b.store(value, self.offset_nbytes(packed, to), align=self.nbytes)
@@ -130,4 +126,3 @@ def build_pack(module: Value, element: str, *values: int) -> Value:
     e.loop(planes, [e.ptr(src), e.ptr(scratch)], plane, "plane")
     builder.ret_void()
     return function
-

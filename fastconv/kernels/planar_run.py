@@ -48,9 +48,7 @@ def planar_functions(element: str, *values: int) -> tuple[int, int]:
 
 
 @jit
-def planar_task(
-    i: int, _tid: int, geometry: Any, src: int, weights: int, dst: int, bias: int, residual: int
-) -> None:
+def planar_task(i: int, _tid: int, geometry: Any, src: int, weights: int, dst: int, bias: int, residual: int) -> None:
     """Compute task i: image n, chunk of planes c, strip of rows s, with i = (n*chunks + c)*strips + s."""
     g = geometry
     s, rest = i % g[STRIPS], i // g[STRIPS]
@@ -80,9 +78,7 @@ def planar_task(
 
 
 @jit
-def planar_run(
-    ctl: int, threads: int, geometry: Any, src: int, weights: int, dst: int, bias: int, residual: int
-) -> None:
+def planar_run(ctl: int, threads: int, geometry: Any, src: int, weights: int, dst: int, bias: int, residual: int) -> None:
     """Compute all tasks of a planar convolution.
 
     Parameters
@@ -99,7 +95,5 @@ def planar_run(
     The same bits for any number of threads: the split into tasks does not depend on it. Not checked here: that
     each strip has at least R rows, and that chunks do not cross groups whose blocks share a source.
     """
-    parallel_for(
-        ctl, threads, geometry[TASKS], planar_task, (geometry, src, weights, dst, bias, residual)
-    )
+    parallel_for(ctl, threads, geometry[TASKS], planar_task, (geometry, src, weights, dst, bias, residual))
     keepalive(geometry)

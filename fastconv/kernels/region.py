@@ -132,11 +132,7 @@ def run_tiles(ctl: int, thunk: int, environment: int, ntiles: int, tid: int) -> 
 @jit
 def may_join(state: int, worker: int, served: int) -> bool:
     """Tell whether `worker`, who last served generation `served`, may join the region of this state word."""
-    return (
-        (state & OPEN) != 0
-        and (state >> GENERATION_SHIFT) != served
-        and worker < ((state >> LIMIT_SHIFT) & COUNT_MASK)
-    )
+    return (state & OPEN) != 0 and (state >> GENERATION_SHIFT) != served and worker < ((state >> LIMIT_SHIFT) & COUNT_MASK)
 
 
 @jit
@@ -329,9 +325,7 @@ def _parallel_for(typingctx: Any, ctl: Any, nthreads: Any, ntiles: Any, tile: An
         addresses = [builder.ptrtoint(pointer, I64) for pointer in (thunk, environment, error)]
         words = [values[0], values[1], addresses[0], addresses[1], values[2], addresses[2]]
         context.call_internal(builder, region.fndesc, region.signature, words)
-        claimed, code, exception = (
-            builder.load(builder.gep(error, [I32(0), I32(k)], source_etype=three_words), typ=I64) for k in range(3)
-        )
+        claimed, code, exception = (builder.load(builder.gep(error, [I32(0), I32(k)], source_etype=three_words), typ=I64) for k in range(3))
         with builder.if_then(builder.icmp_unsigned("!=", claimed, I64(0)), likely=False):
             status = context.call_conv._get_return_status(  # noqa: SLF001  the only way to rebuild a status
                 builder, builder.trunc(code, I32), builder.inttoptr(exception, excinfo_ptr_t)

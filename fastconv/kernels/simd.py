@@ -53,9 +53,7 @@ class Emitter:
         Lanes of a vector, if not the target's full width.
     """
 
-    def __init__(
-        self, module: Value, builder: Value, element: str, target: Target | None = None, lanes: int | None = None
-    ) -> None:
+    def __init__(self, module: Value, builder: Value, element: str, target: Target | None = None, lanes: int | None = None) -> None:
         self.module, self.b = module, builder
         self.element = element
         self.target = host() if target is None else target
@@ -200,9 +198,7 @@ class Emitter:
         """Return the external function `name`, declared once per module."""
         return cgutils.get_or_insert_function(self.module, ir.FunctionType(result, list(arguments)), name)
 
-    def loop(
-        self, count: Value, carried: Sequence[Value], body: Callable[[Value, list[Value]], Iterable[Value]], name: str
-    ) -> list[Value]:
+    def loop(self, count: Value, carried: Sequence[Value], body: Callable[[Value, list[Value]], Iterable[Value]], name: str) -> list[Value]:
         """Emit ``for i in range(count): carried = body(i, carried)`` with phi nodes; return the last values.
 
         `count` is an i64 value; a count of zero or less runs no turn.

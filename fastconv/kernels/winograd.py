@@ -122,9 +122,7 @@ def transform_data(like: Any, g: Any, indices: Any, src: Any, v: int, private: i
                 _pack_row(like, g, cols_index, source, src, row, first_column * column_step, cols, target, valid)
                 filled += 1
             for py in range(g.dh):
-                call_function(
-                    g.data_columns, strip + (start + py) * g.row_step * size, g.dh * g.row_step, half, g.half_step, cols
-                )
+                call_function(g.data_columns, strip + (start + py) * g.row_step * size, g.dh * g.row_step, half, g.half_step, cols)
                 for xi in range(g.alpha_h):
                     for px in range(g.dw):
                         tile = ((band * g.dh + py) * g.dw + px) * columns
@@ -350,9 +348,7 @@ def convolve(
     scratch = buffer[-(buffer.ctypes.data // size) % (64 // size) :]
     blocks = g.groups * g.band_blocks * g.column_blocks
     if g.shares_blocks == 0:
-        parallel_for(
-            ctl, threads, blocks, _block_task, (like, geometry, indices, heights, src, dst, residual, scratch, threads)
-        )
+        parallel_for(ctl, threads, blocks, _block_task, (like, geometry, indices, heights, src, dst, residual, scratch, threads))
     else:
         data_tasks = (g.channels + g.channels_per_task - 1) // g.channels_per_task
         output_tasks = (g.panels + g.panels_per_task - 1) // g.panels_per_task

@@ -89,9 +89,7 @@ def test_both_designs_are_exact(name: str, design: bool, dtype: str) -> None:  #
     x, w = arrays(g, dtype)
     bits = []
     for threads in (1, 2):
-        layout = make_layout(
-            g, x.itemsize, is_flat=True, is_channels_last=False, reads_rows=True, threads=threads, design=design
-        )
+        layout = make_layout(g, x.itemsize, is_flat=True, is_channels_last=False, reads_rows=True, threads=threads, design=design)
         y = np.full((g.n, g.groups * g.oc, g.oh, g.ow), np.nan, dtype)
         run(g, layout, x, w, y, threads)
         np.testing.assert_array_equal(y, expected(g, x, w))

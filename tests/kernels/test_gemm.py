@@ -52,9 +52,7 @@ def run_rows(like, a, lda, b, c, ldc, k):  # type: ignore[no-untyped-def]
 
 
 def _complex(module: Any, element: str, rows: int) -> Any:
-    return build_microkernel(
-        module, element, rows, register_tile(4, complex_values=True).vectors, a="rows", complex_values=True
-    )
+    return build_microkernel(module, element, rows, register_tile(4, complex_values=True).vectors, a="rows", complex_values=True)
 
 
 complex_rows = kernel_intrinsic(_complex, literals=1)
@@ -101,9 +99,7 @@ def test_every_tile_size_is_exact(dtype: str, k: int) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rows_operand_with_prefetch_is_exact(dtype: str) -> None:
     rng = np.random.default_rng(1)
-    width = register_tile(4).vectors * register_tile(np.dtype(dtype).itemsize).columns // register_tile(
-        np.dtype(dtype).itemsize
-    ).vectors
+    width = register_tile(4).vectors * register_tile(np.dtype(dtype).itemsize).columns // register_tile(np.dtype(dtype).itemsize).vectors
     a, b = integers(rng, (5, 40), dtype), integers(rng, (37, width), dtype)
     c = np.empty((5, width), dtype)
     run_rows(np.empty(1, dtype), a, 40, b, c, width, 37)

@@ -37,9 +37,7 @@ def assembly(cpu: str, element: str, rows: int, vectors: int, *, complex_values:
     module = ir.Module("kernel")
     module.triple = triple
     module.data_layout = str(machine.target_data)
-    function = build_microkernel(
-        module, element, rows, vectors, a="packed", complex_values=complex_values, target=target
-    )
+    function = build_microkernel(module, element, rows, vectors, a="packed", complex_values=complex_values, target=target)
     function.linkage = "external"
     compiled = binding.parse_assembly(str(module))
     compiled.verify()

@@ -173,9 +173,7 @@ class DensePlan(Plan):
                 self._kept.clear()
             kept = self._kept[key] = self._tables(x_strides, strides, added)
         layout, offsets = kept
-        v = np.array(
-            (address(x), *x_strides, address(out), *strides, 0 if residual is None else address(residual), *added), np.int64
-        )
+        v = np.array((address(x), *x_strides, address(out), *strides, 0 if residual is None else address(residual), *added), np.int64)
         dense.dense(
             pool.handle(self._threads), self._threads, layout.tasks, self._functions, layout.fields, v, offsets, layout.tiles,
             self._rows, self._columns, layout.slots, address(self._weights), address(self._bias), address(self._limits),
@@ -184,9 +182,7 @@ class DensePlan(Plan):
     def _can_store(self, strides: tuple[int, ...]) -> bool:
         return strides[3] == 1 or (strides[1] == 1 and not self._is_pixels)
 
-    def _tables(
-        self, x: tuple[int, ...], out: tuple[int, ...], residual: tuple[int, ...]
-    ) -> tuple[DenseLayout, Array]:
+    def _tables(self, x: tuple[int, ...], out: tuple[int, ...], residual: tuple[int, ...]) -> tuple[DenseLayout, Array]:
         g = self._geometry
         is_flat = g.oh == 1 or all(s[2] == g.ow * s[3] for s in (out, residual))
         layout = make_layout(

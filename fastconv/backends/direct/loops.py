@@ -38,9 +38,7 @@ class Loops(Algorithm):
         """Return the definition's flops at the rate of loops that load each operand."""
         p = problem
         taps = p.mb * p.oc * p.oh * p.reduction
-        return Work(
-            flops=p.flops / LOOPS_EFFICIENCY + TAP_FLOPS * taps, nbytes=p.x_nbytes + p.out_nbytes, parallelism=p.mb * p.oc * p.oh
-        )
+        return Work(flops=p.flops / LOOPS_EFFICIENCY + TAP_FLOPS * taps, nbytes=p.x_nbytes + p.out_nbytes, parallelism=p.mb * p.oc * p.oh)
 
     def error_bound(self, problem: ConvProblem, x: Array, w: Array) -> Array:
         """Return gamma_k * S elementwise."""

@@ -259,9 +259,7 @@ class TilesPlan(Plan):
         v[[k.INDEX_H, k.INDEX_W, k.RUNS]] = address(index_h), address(index_w), address(runs)
         ctl = pool.handle(self.threads)
         zero = np.dtype(p.dtype).type(0)
-        k.transform_slots(
-            ctl, self.threads, self._like, address(self._table_of_functions), g, v, zero, 1, slots
-        )
+        k.transform_slots(ctl, self.threads, self._like, address(self._table_of_functions), g, v, zero, 1, slots)
         del scratch
         return spectra, spectra_at
 

@@ -322,4 +322,3 @@ class _WholePlan(Plan):
                 read[(rows < 0) | (cols < 0)] = p.padding_value
                 values += read * self._w[oc.start + k, c, r, s]
             target[k, i, j] = values
-
