@@ -162,7 +162,7 @@ def compare(name: str, p: ConvProblem, threads: int, seconds: float) -> str:
         peer: run
         for peer, make in PEERS.items()
         if (run := make(p, x, w, threads)) is not None and not (peer == "torch" and p.ic == 1 and (p.flops > 3e9 or p.dtype == "float64"))
-    }  # noqa: E501
+    }
     first = next(iter(runs.values()))()
     for run in (*runs.values(), *peers.values()):
         np.testing.assert_allclose(run(), first, atol=1e-3 * float(np.abs(first).max()))
