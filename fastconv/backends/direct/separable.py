@@ -20,9 +20,7 @@ STRIP_NBYTES = 16 * 2**10
 class SeparablePlan(Plan):
     """y = v * (u * x): the vertical pass into a strip of scratch rows, the horizontal pass out of it."""
 
-    def __init__(
-        self, backend: str, problem: ConvProblem, parts: tuple[Array, Array], bias: Array | None, threads: int
-    ) -> None:
+    def __init__(self, backend: str, problem: ConvProblem, parts: tuple[Array, Array], bias: Array | None, threads: int) -> None:
         p = problem
         u, v = parts
         first, second = passes(p)
@@ -52,10 +50,11 @@ class SeparablePlan(Plan):
         target = out if out.strides[3] == item or p.ow == 1 else np.empty(p.out_shape, p.dtype)
         added = target if residual is None else residual
         strip = (0, 0, self._scratch_row, item)
-        vertical, _ = self._vertical.geometry(x.strides, strip, strip)
-        horizontal, _ = self._horizontal.geometry(strip, target.strides, added.strides)
+        # Each comes with its row table, which must live as long as the call.
+        vertical = self._vertical.geometry(x.strides, strip, strip)
+        horizontal = self._horizontal.geometry(strip, target.strides, added.strides)
         separable_run(
-            pool.handle(self.threads), self.threads, p.mb, vertical, horizontal, self._strips, p.oc, self._scratch_row,
+            pool.handle(self.threads), self.threads, p.mb, vertical[0], horizontal[0], self._strips, p.oc, self._scratch_row,
             self._most_rows, address(x), self._vertical.weights_address, self._horizontal.weights_address, address(target),
             self._horizontal.bias_address, address(added),
         )  # fmt: skip
@@ -71,9 +70,7 @@ def passes(problem: ConvProblem) -> tuple[ConvProblem, ConvProblem]:
     return first, second
 
 
-def separable_plan(
-    backend: str, problem: ConvProblem, w: Array, bias: Array | None, threads: int
-) -> SeparablePlan | None:
+def separable_plan(backend: str, problem: ConvProblem, w: Array, bias: Array | None, threads: int) -> SeparablePlan | None:
     """Return the two-pass plan if the kernels have rank 1 within rounding and it pays, else None."""
     p = problem
     is_plane_by_plane = p.ic == p.g == p.oc and p.pads_with_zeros and p.sw == 1
