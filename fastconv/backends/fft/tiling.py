@@ -17,8 +17,9 @@ from fastconv.kernels.fft_product import MAX_ROWS
 from fastconv.kernels.target import host
 from fastconv.problem import ConvProblem
 
-# The model, in cycles per element (a complex number of all lanes), measured once on Zen 3 with bench/fft_layers.py;
-# only ratios matter for the choice.
+# The model, in cycles per element (a complex number of all lanes), fitted by hand to single timings on Zen 3, some of
+# them of CPU time on a busy machine: it ranks tile sizes; its times for layers with channels are 1.2 to 2 times too
+# short. bench/fft_layers.py gives the times to fit it to.
 #: A radix-4 stage.
 STAGE_CYCLES = 4.0
 #: Bringing a slot in or out: copy, transposition, store.
