@@ -80,14 +80,14 @@ def test_flip_kernel_gives_the_mathematical_convolution(algorithm: Algorithm) ->
 @pytest.mark.parametrize("any_algorithm", TABLE, ids=lambda algorithm: algorithm.name)
 def test_the_identity_kernel_returns_the_image(any_algorithm: Algorithm) -> None:
     for kh, kw in ((3, 3), (5, 5), (7, 7), (1, 3), (3, 1), (1, 5), (5, 1), (1, 7), (7, 1), (15, 15)):
-        for ic, stride in ((1, 1), (4, 1), (4, 2)):
-            problem = ConvProblem(1, 1, ic, 12, 13, ic, kh, kw, stride, stride, kh // 2, kh // 2, kw // 2, kw // 2)
+        for ic, groups, stride in ((1, 1, 1), (4, 1, 1), (4, 1, 2), (4, 4, 1), (4, 2, 1)):
+            problem = ConvProblem(groups, 1, ic, 12, 13, ic, kh, kw, stride, stride, kh // 2, kh // 2, kw // 2, kw // 2)
             if not supported(any_algorithm, problem):
                 continue
             x = np.arange(ic * 12 * 13, dtype=np.float32).reshape(1, ic, 12, 13)
             identity = np.zeros(problem.w_shape, np.float32)
-            identity[range(ic), range(ic), kh // 2, kw // 2] = 1
-            y = conv2d(any_algorithm, x, identity, stride=stride, padding=((kh // 2, kh // 2), (kw // 2, kw // 2)))
+            identity[range(ic), [c % (ic // groups) for c in range(ic)], kh // 2, kw // 2] = 1
+            y = conv2d(any_algorithm, x, identity, stride=stride, padding=((kh // 2, kh // 2), (kw // 2, kw // 2)), groups=groups)
             np.testing.assert_allclose(y, x[:, :, ::stride, ::stride], rtol=1e-5, atol=2e-3)
             return
     pytest.fail("an algorithm that computes none of these needs an example of its own")
