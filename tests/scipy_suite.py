@@ -6,6 +6,7 @@ passes on to SciPy for speed, are computed here too.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import fastconv
@@ -44,6 +45,8 @@ def pytest_configure() -> None:
         for name in names:
             if theirs[name] in table:
                 table[getattr(getattr(fastconv, module), name)] = table[theirs[name]]
+    # One backend for every kernel size, so that none is compiled for a dozen tiny shapes; FASTCONV_SUITE_BACKEND=auto for the real choice.
+    fastconv.set_config(backend=os.environ.get("FASTCONV_SUITE_BACKEND", "direct:loops"))
     fastconv.patch_scipy()
 
 

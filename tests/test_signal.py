@@ -18,6 +18,12 @@ theirs = pytest.importorskip("scipy.signal")
 DTYPES = ("float32", "float64", "complex64", "complex128", "int8", "uint8", "int16", "int32", "int64", "uint64")
 BORDERS = ("fill", "pad", "wrap", "circular", "symm", "symmetric")
 SHAPES = (((9, 11), (3, 3)), ((8, 9), (4, 2)), ((1, 7), (1, 4)), ((5, 6), (5, 6)), ((4, 5), (7, 9)), ((3, 9), (5, 4)), ((6, 1), (1, 1)))
+#: Tests of the automatic choice.
+AUTOMATIC = (
+    "test_long_lines_agree",
+    "test_choose_conv_method_follows_its_own_model_and_scipys_exceptions",
+    "test_nan_reaches_only_the_outputs_that_read_it",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +31,13 @@ def nothing_is_too_small(monkeypatch: Any) -> None:
     """Compute tiny calls here as well, so that tests reach the code that larger ones take."""
     for module, name in ((images, "SMALL_MACS"), (dense, "SMALL_LINE_MACS"), (dense, "SMALL_PLANE_MACS")):
         monkeypatch.setattr(module, name, 0)
+
+
+@pytest.fixture(autouse=True)
+def one_backend_for_every_geometry(request: Any) -> Any:
+    """Take the backend that compiles nothing anew for each kernel size, but in the tests of the automatic choice."""
+    with fastconv.config(backend="auto" if request.node.originalname in AUTOMATIC else "direct:loops"):
+        yield
 
 
 def array(rng: Any, shape: Any, dtype: Any) -> Any:

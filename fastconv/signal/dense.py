@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -17,6 +18,8 @@ _MODES = ("valid", "same", "full")
 #: Lines of fewer products go to `numpy.convolve`, planes to SciPy if it is imported: they are done before a plan is found.
 SMALL_LINE_MACS = 40_000
 SMALL_PLANE_MACS = 6000
+#: Time that `choose_conv_method` spends on measuring a method.
+MEASURE_S = 0.02
 
 
 def correlate(in1: Any, in2: Any, mode: str = "full", method: str = "auto") -> Any:
@@ -177,9 +180,11 @@ def choose_conv_method(in1: Any, in2: Any, mode: str = "full", measure: bool = F
     """
     volume, kernel = plain_array(in1), plain_array(in2)
     operands = None if volume is None or kernel is None else _operands(volume, kernel, mode)
-    if measure or operands is None or volume is None or kernel is None:
-        # SciPy measures the convolve of its own module; with patched names that is this one.
+    if operands is None or volume is None or kernel is None:
         return original("signal", "choose_conv_method")(in1, in2, mode, measure)
+    if measure:
+        times = {method: _seconds(in1, in2, mode, method) for method in ("fft", "direct")}
+        return ("fft" if times["fft"] < times["direct"] else "direct"), times
     for array in (volume, kernel):
         if array.dtype.kind not in "iu":
             continue
@@ -193,6 +198,17 @@ def choose_conv_method(in1: Any, in2: Any, mode: str = "full", measure: bool = F
     dtype = "float64" if x.dtype.kind in "iu" else x.dtype.name
     planes = (x.shape, w.shape) if x.ndim == 2 else ((1, x.size), (1, w.size))
     return "fft" if predicted(*planes, pads, dtype)[0] == "fft" else "direct"
+
+
+def _seconds(in1: Any, in2: Any, mode: Any, method: str) -> float:
+    """Return the shortest time of `convolve`, after one call that compiles; short calls are repeated."""
+    best, start = float("inf"), time.perf_counter()
+    convolve(in1, in2, mode, method)
+    while time.perf_counter() - start < MEASURE_S or best == float("inf"):
+        begin = time.perf_counter()
+        convolve(in1, in2, mode, method)
+        best = min(best, time.perf_counter() - begin)
+    return best
 
 
 def _operands(x: Array, w: Array, mode: Any) -> tuple[Array, Array, Any, Any] | None:
@@ -265,6 +281,8 @@ def _frequency(in1: Any, in2: Any, mode: Any, axes: Any) -> Array | None:
         return None
     if all(n == 1 or k == 1 for n, k in zip(x.shape, w.shape, strict=True)):
         return None  # SciPy multiplies these, in their own dtype
+    if "b" in {x.dtype.kind, w.dtype.kind}:
+        return None  # SciPy transforms booleans in float64, whatever the other dtype
     macs = x.size * w.size
     if macs < (SMALL_LINE_MACS if x.ndim == 1 else SMALL_PLANE_MACS) and is_loaded("signal"):
         return None
