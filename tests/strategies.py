@@ -41,6 +41,19 @@ CLASSES = {
     "planar": ShapeClass(((3, 3), (5, 5)), most_channels=1),
     "large": ShapeClass(((11, 11),), most_channels=2),
 }
+#: Algorithms whose machine code depends on kernel, channels and width together: they meet few of each, and all borders.
+COMPILED_PER_SHAPE = ("direct:depthwise", "direct:grouped", "direct:planar")
+FEW_CLASSES = {
+    "few channels": ShapeClass(((3, 3),), most_channels=2),
+    "few channels, stride 2": ShapeClass(((5, 3),), strides=((2, 2),), most_channels=1),
+    "row": ShapeClass(((1, 5),), most_channels=1),
+    "grouped": ShapeClass(((3, 3),), groups=(2,), most_channels=2),
+    "depthwise": ShapeClass(((3, 3),), strides=((1, 1), (2, 2)), groups=(3,), is_depthwise=True),
+    "depthwise, dilated": ShapeClass(((4, 2),), dilations=((2, 3),), groups=(3,), is_depthwise=True),
+    "large": ShapeClass(((11, 11),), most_channels=1),
+}
+#: Columns of the source beyond the least that fits the kernel: narrower than a vector, a few, and many with a rest.
+FEW_WIDTHS = (0, 6, 37)
 #: For algorithms whose machine code does not depend on the kernel's size.
 ANY = ShapeClass(
     ((1, 1), (2, 3), (3, 3), (4, 2), (1, 5), (5, 1), (6, 7)),
@@ -52,8 +65,8 @@ ANY = ShapeClass(
 
 
 @st.composite
-def problems_of(draw: st.DrawFn, shapes: ShapeClass, **fixed: Any) -> ConvProblem:
-    """Draw a problem of a shape class; attributes in `fixed` are as given."""
+def problems_of(draw: st.DrawFn, shapes: ShapeClass, widths: tuple[int, ...] = tuple(range(41)), **fixed: Any) -> ConvProblem:
+    """Draw a problem of a shape class, `widths` columns wider than the least; attributes in `fixed` are as given."""
     (kh, kw), (sh, sw), (dh, dw) = (draw(st.sampled_from(choice)) for choice in (shapes.kernels, shapes.strides, shapes.dilations))
     g = draw(st.sampled_from(shapes.groups))
     channels = st.integers(1, shapes.most_channels)
@@ -71,20 +84,23 @@ def problems_of(draw: st.DrawFn, shapes: ShapeClass, **fixed: Any) -> ConvProble
     if attributes["padding_mode"] != "constant":
         attributes["padding_value"] = 0
     attributes.setdefault("ih", max(1, span_h - attributes["ph_lo"] - attributes["ph_hi"]) + draw(st.integers(0, 12)))
-    attributes.setdefault("iw", max(1, span_w - attributes["pw_lo"] - attributes["pw_hi"]) + draw(st.integers(0, 40)))
+    attributes.setdefault("iw", max(1, span_w - attributes["pw_lo"] - attributes["pw_hi"]) + draw(st.sampled_from(widths)))
     return ConvProblem(**attributes)
 
 
 def problems(algorithm: Algorithm, **fixed: Any) -> st.SearchStrategy[ConvProblem]:
     """Return a strategy of problems that `algorithm` computes."""
     classes = [*CLASSES.values(), ANY] if computes_anything(algorithm) else list(CLASSES.values())
+    widths = tuple(range(41))
+    if algorithm.name in COMPILED_PER_SHAPE:
+        classes, widths = list(FEW_CLASSES.values()), FEW_WIDTHS
     found = []
     for shapes in classes:
         (kh, kw), (sh, sw), g = shapes.kernels[0], shapes.strides[0], shapes.groups[-1]
         channels = g if shapes.is_depthwise else g * min(shapes.most_channels, 4)
         probe = ConvProblem(g, 1, channels, 20, 40, channels, kh, kw, sh, sw)
         if supported(algorithm, probe):
-            found.append(problems_of(shapes, **fixed))
+            found.append(problems_of(shapes, widths, **fixed))
     return st.one_of(found).filter(lambda problem: supported(algorithm, problem))
 
 
