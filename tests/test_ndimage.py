@@ -206,7 +206,10 @@ def test_input_and_output_may_be_one_array_or_overlap(name: Any) -> None:
     x = rng.standard_normal((30, 40))
     mine, reference = x.copy(), x.copy()
     assert getattr(ours, name)(mine, *CALLS[name], output=mine) is mine
-    getattr(theirs, name)(reference, *CALLS[name], output=reference)
+    if name.endswith("laplace"):  # SciPy's reads the other axes' derivatives from what the first has overwritten.
+        reference = getattr(theirs, name)(x, *CALLS[name])
+    else:
+        getattr(theirs, name)(reference, *CALLS[name], output=reference)
     check(mine, reference)
     strided = np.zeros((60, 40))[::2]
     assert getattr(ours, name)(x, *CALLS[name], output=strided) is strided

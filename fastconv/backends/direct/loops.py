@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fastconv._typing import Array
 from fastconv.backends.base import Algorithm, Work, summation_bound
+from fastconv.errors import UnsupportedProblem
 from fastconv.kernels import loops
 from fastconv.kernels.epilogue import apply_epilogue
 from fastconv.kernels.threads import pool
@@ -47,15 +50,27 @@ class Loops(Algorithm):
     def make_plan(
         self, problem: ConvProblem, w: Array, bias: Array | None = None, *, threads: int = 1, max_workspace: int | None = None
     ) -> Plan:
-        """Copy the weights; scratch is one row per thread."""
-        del max_workspace
+        """Copy the weights; scratch is one row per thread, so a tight workspace leaves fewer threads."""
+        row = problem.ow * _accumulator(problem).itemsize
+        if max_workspace is not None and row:
+            if row > max_workspace:
+                raise UnsupportedProblem(
+                    f"backend {self.name!r} needs {row} bytes of workspace for {problem}, "
+                    f"but max_workspace is {max_workspace}. Raise max_workspace or omit backend=."
+                )
+            threads = min(threads, max_workspace // row)
         return _LoopsPlan(self.name, problem, w, bias, threads)
+
+
+def _accumulator(problem: ConvProblem) -> np.dtype[Any]:
+    """Return the dtype that sums are kept in: 64 bits for integers."""
+    return np.dtype({"i": np.int64, "u": np.uint64}.get(np.dtype(problem.dtype).kind, problem.dtype))
 
 
 class _LoopsPlan(Plan):
     def __init__(self, backend: str, problem: ConvProblem, w: Array, bias: Array | None, threads: int) -> None:
         p = problem
-        accumulator = np.dtype({"i": np.int64, "u": np.uint64}.get(np.dtype(p.dtype).kind, p.dtype))
+        accumulator = _accumulator(p)
         super().__init__(backend, p, threads=threads, workspace_nbytes=threads * p.ow * accumulator.itemsize, packed_nbytes=w.nbytes)
         self._w = w.copy(order="C")
         self._bias = None if bias is None else bias.copy()

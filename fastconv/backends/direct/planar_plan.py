@@ -131,7 +131,8 @@ class PlanarPlan(Plan):
         p = problem
         self.layout = layout = PlanarLayout(p, tile)
         mo = layout.tile.mo
-        self._weights = np.ascontiguousarray(w.reshape(p.oc // mo, mo, layout.inputs, p.kh, p.kw).transpose(0, 2, 3, 4, 1))
+        # A copy even where the order stays as it is: the caller may change the weights.
+        self._weights = w.reshape(p.oc // mo, mo, layout.inputs, p.kh, p.kw).transpose(0, 2, 3, 4, 1).copy(order="C")
         super().__init__(
             backend, p, threads=threads, workspace_nbytes=threads * layout.packed_nbytes, packed_nbytes=self._weights.nbytes,
             description=layout.description,

@@ -168,7 +168,7 @@ class TilesPlan(Plan):
     def __init__(self, backend: str, problem: ConvProblem, w: Array, bias: Array | None, threads: int, tiling: Tiling) -> None:
         p, t = problem, tiling
         th, tw = t.rows.length, t.cols.length
-        scratch = -(-t.thread_nbytes // 4096) * 4096 + ALIGNMENT
+        scratch = t.thread_nbytes
         shared = t.shared_nbytes
         super().__init__(
             backend, p, threads=threads,

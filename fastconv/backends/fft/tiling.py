@@ -42,6 +42,8 @@ LAST_LEVEL_NBYTES = 16 * 2**20
 #: Assumed share of the second-level cache for a tile; a larger one pays for its trips.
 TILE_NBYTES = 800 * 2**10
 LARGE_TILE_FACTOR = 1.25
+#: Pages and cache lines, for the distance of the threads' scratch memory.
+PAGE_NBYTES, LINE_NBYTES = 4096, 64
 #: Spectra of source and result that are in work at once, if memory allows more.
 BLOCK_NBYTES = 24 * 2**20
 
@@ -222,10 +224,11 @@ def frequencies_kept(th: int, tw: int) -> int:
 
 
 def thread_nbytes(th: int, tw: int, lanes: int) -> int:
-    """Return the bytes of Z, two columns, and the rows of the lanes."""
+    """Return the bytes of Z, two columns, and the rows of the lanes: whole pages and a line, so that threads fall on different sets."""
     longest = max(th, tw) + lanes
     rows = 2 * lanes * (-(-tw // lanes) * lanes) * (element_nbytes() // (2 * lanes))
-    return th * row_nbytes(tw) + (lanes + 2 * longest) * element_nbytes() + rows
+    nbytes = th * row_nbytes(tw) + (lanes + 2 * longest) * element_nbytes() + rows
+    return -(-nbytes // PAGE_NBYTES) * PAGE_NBYTES + LINE_NBYTES
 
 
 def candidates(p: ConvProblem, lanes: int, limit: int, spectra_limit: int, threads: int) -> Iterator[Tiling]:
