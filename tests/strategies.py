@@ -41,7 +41,7 @@ CLASSES = {
     "planar": ShapeClass(((3, 3), (5, 5)), most_channels=1),
     "large": ShapeClass(((11, 11),), most_channels=2),
 }
-#: Algorithms whose machine code depends on kernel, channels and width together: they meet few of each, and all borders.
+#: Algorithms whose machine code depends on kernel, channels, width and side borders together: they meet few of each.
 COMPILED_PER_SHAPE = ("direct:depthwise", "direct:grouped", "direct:planar")
 FEW_CLASSES = {
     "few channels": ShapeClass(((3, 3),), most_channels=2),
@@ -52,8 +52,11 @@ FEW_CLASSES = {
     "depthwise, dilated": ShapeClass(((4, 2),), dilations=((2, 3),), groups=(3,), is_depthwise=True),
     "large": ShapeClass(((11, 11),), most_channels=1),
 }
-#: Columns of the source beyond the least that fits the kernel: narrower than a vector, a few, and many with a rest.
-FEW_WIDTHS = (0, 6, 37)
+#: Rows of the source beyond the least that fits the kernel, padding above and below; columns, padding left and right.
+Size = tuple[int, int, int, int, int, int]
+#: One pixel, less than a vector, a few columns, and many with a rest; no border, even ones, and a wide one on one side.
+FEW_SIZES: tuple[Size, ...] = ((0, 0, 0, 0, 0, 0), (9, 1, 1, 0, 2, 1), (12, 2, 0, 6, 1, 1), (12, 0, 3, 37, 1, 1), (3, 1, 1, 37, 0, 4))
+ALL_SIZES = st.tuples(st.integers(0, 12), *[st.integers(0, 4)] * 2, st.integers(0, 40), *[st.integers(0, 4)] * 2)
 #: For algorithms whose machine code does not depend on the kernel's size.
 ANY = ShapeClass(
     ((1, 1), (2, 3), (3, 3), (4, 2), (1, 5), (5, 1), (6, 7)),
@@ -65,42 +68,42 @@ ANY = ShapeClass(
 
 
 @st.composite
-def problems_of(draw: st.DrawFn, shapes: ShapeClass, widths: tuple[int, ...] = tuple(range(41)), **fixed: Any) -> ConvProblem:
-    """Draw a problem of a shape class, `widths` columns wider than the least; attributes in `fixed` are as given."""
+def problems_of(draw: st.DrawFn, shapes: ShapeClass, sizes: st.SearchStrategy[Size] = ALL_SIZES, **fixed: Any) -> ConvProblem:
+    """Draw a problem of a shape class, of one of `sizes`; attributes in `fixed` are as given."""
     (kh, kw), (sh, sw), (dh, dw) = (draw(st.sampled_from(choice)) for choice in (shapes.kernels, shapes.strides, shapes.dilations))
     g = draw(st.sampled_from(shapes.groups))
     channels = st.integers(1, shapes.most_channels)
     ic, oc = (g, g) if shapes.is_depthwise else (g * draw(channels), g * draw(channels))
-    pads = [draw(st.integers(0, 4)) for _ in range(4)]
+    more_rows, above, below, more_columns, left, right = draw(sizes)
     span_h, span_w = dh * (kh - 1) + 1, dw * (kw - 1) + 1
     mode = draw(st.sampled_from(MODES))
     attributes: dict[str, Any] = {
         "g": g, "mb": draw(st.integers(1, 2)), "ic": ic, "oc": oc, "kh": kh, "kw": kw, "sh": sh, "sw": sw, "dh": dh, "dw": dw,
-        "ph_lo": pads[0], "ph_hi": pads[1], "pw_lo": pads[2], "pw_hi": pads[3],
+        "ph_lo": above, "ph_hi": below, "pw_lo": left, "pw_hi": right,
         "padding_mode": mode, "padding_value": draw(st.integers(0, 2)) if mode == "constant" else 0,
         "channels_last": draw(st.booleans()),
     }  # fmt: skip
     attributes.update(fixed)
     if attributes["padding_mode"] != "constant":
         attributes["padding_value"] = 0
-    attributes.setdefault("ih", max(1, span_h - attributes["ph_lo"] - attributes["ph_hi"]) + draw(st.integers(0, 12)))
-    attributes.setdefault("iw", max(1, span_w - attributes["pw_lo"] - attributes["pw_hi"]) + draw(st.sampled_from(widths)))
+    attributes.setdefault("ih", max(1, span_h - attributes["ph_lo"] - attributes["ph_hi"]) + more_rows)
+    attributes.setdefault("iw", max(1, span_w - attributes["pw_lo"] - attributes["pw_hi"]) + more_columns)
     return ConvProblem(**attributes)
 
 
 def problems(algorithm: Algorithm, **fixed: Any) -> st.SearchStrategy[ConvProblem]:
     """Return a strategy of problems that `algorithm` computes."""
     classes = [*CLASSES.values(), ANY] if computes_anything(algorithm) else list(CLASSES.values())
-    widths = tuple(range(41))
+    sizes = ALL_SIZES
     if algorithm.name in COMPILED_PER_SHAPE:
-        classes, widths = list(FEW_CLASSES.values()), FEW_WIDTHS
+        classes, sizes = list(FEW_CLASSES.values()), st.sampled_from(FEW_SIZES)
     found = []
     for shapes in classes:
         (kh, kw), (sh, sw), g = shapes.kernels[0], shapes.strides[0], shapes.groups[-1]
         channels = g if shapes.is_depthwise else g * min(shapes.most_channels, 4)
         probe = ConvProblem(g, 1, channels, 20, 40, channels, kh, kw, sh, sw)
         if supported(algorithm, probe):
-            found.append(problems_of(shapes, widths, **fixed))
+            found.append(problems_of(shapes, sizes, **fixed))
     return st.one_of(found).filter(lambda problem: supported(algorithm, problem))
 
 

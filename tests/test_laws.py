@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -16,7 +18,12 @@ from fastconv.problem import ConvProblem
 from oracle import Array
 from strategies import problems
 
-algorithms = pytest.mark.parametrize("algorithm", TABLE, ids=lambda algorithm: algorithm.name)
+#: Of the rows that differ in constants alone (Winograd along one axis), the longest along each axis stand for the others.
+REPRESENTATIVES = [
+    a for a in TABLE if not re.fullmatch(r"winograd:f\dx(1x\d|\dx1)", a.name) or a.name in {"winograd:f4x1x7", "winograd:f4x7x1"}
+]
+every_algorithm = pytest.mark.parametrize("algorithm", TABLE, ids=lambda algorithm: algorithm.name)
+algorithms = pytest.mark.parametrize("algorithm", REPRESENTATIVES, ids=lambda algorithm: algorithm.name)
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -27,7 +34,7 @@ def exact(algorithm: Algorithm, problem: ConvProblem, x: Array, w: Array) -> Arr
     return np.rint(run(Case(algorithm, problem), Arrays(x, w, None, None))).astype(np.int64)
 
 
-@algorithms
+@every_algorithm
 @given(data=st.data(), seed=seeds)
 def test_any_problem_equals_the_oracle(algorithm: Algorithm, data: st.DataObject, seed: int) -> None:
     problem = data.draw(problems(algorithm))
@@ -106,7 +113,9 @@ def test_groups_are_independent(algorithm: Algorithm, data: st.DataObject, seed:
 @pytest.mark.parametrize(
     "algorithm", [a for a in TABLE if supported(a, ConvProblem(1, 1, 8, 5, 5, 8, 1, 1))], ids=lambda algorithm: algorithm.name
 )
-@given(seed=seeds, n=st.integers(1, 2), ic=st.integers(1, 40), oc=st.integers(1, 40), h=st.integers(1, 8), w=st.integers(1, 20))
+@given(
+    seed=seeds, n=st.integers(1, 2), ic=st.integers(1, 40), oc=st.integers(1, 40), h=st.sampled_from((1, 8)), w=st.sampled_from((1, 7, 20))
+)
 def test_a_1x1_kernel_is_a_product_of_matrices(algorithm: Algorithm, seed: int, n: int, ic: int, oc: int, h: int, w: int) -> None:
     problem = ConvProblem(1, n, ic, h, w, oc, 1, 1)
     assume(supported(algorithm, problem))
