@@ -141,9 +141,9 @@ class KernelCache(caching.FunctionCache):  # type: ignore[misc]
 
     _impl_class = _KernelCacheImpl
 
-    def __init__(self, py_func: Any) -> None:
+    def __init__(self, py_func: Any, kind: str = "") -> None:
         super().__init__(py_func)
-        stamp = _stamp_for(inspect.getfile(py_func))
+        stamp = _stamp_for(inspect.getfile(py_func)) + kind
         self._cache_file = _CheckedFiles(self.cache_path, f"{self._impl.filename_base}-{stamp}", stamp)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
@@ -184,13 +184,12 @@ if hasattr(os, "register_at_fork"):
 def jit(function: Callable[P, R], /) -> Callable[P, R]: ...
 @overload
 def jit(
-    *, inline: bool = ..., fastmath: bool | set[str] = ..., error_model: Literal["python", "numpy"] = ...
+    *, fastmath: bool | set[str] = ..., error_model: Literal["python", "numpy"] = ...
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def jit(
     function: Callable[P, R] | None = None,
     /,
     *,
-    inline: bool = False,
     fastmath: bool | set[str] = False,
     error_model: Literal["python", "numpy"] = "numpy",
 ) -> Any:
@@ -200,8 +199,6 @@ def jit(
     ----------
     function : callable
         The kernel, a module-level function (a closure would never hit the cache).
-    inline : bool
-        Inline at Numba level into each caller.
     fastmath : bool or set of str
         LLVM fast-math flags. Pass a set such as ``{"contract"}``; never "nnan" or "ninf": results with NaN and
         infinity are part of the contract.
@@ -210,15 +207,35 @@ def jit(
     """
 
     def wrap(py_func: Callable[P, R]) -> Callable[P, R]:
-        dispatcher: Any = numba.njit(nogil=True, inline="always" if inline else "never", fastmath=fastmath, error_model=error_model)(
-            py_func
-        )
+        options = {"nogil": True, "fastmath": fastmath, "error_model": error_model}
+        dispatcher: Any = _dispatcher(py_func, "", options)
         if not config.DISABLE_JIT:
-            try:
-                dispatcher._cache = KernelCache(py_func)  # noqa: SLF001  what enable_caching() does
-            except RuntimeError:
-                _warn_no_cache()
+            _call_without_wrappers(dispatcher, options)
         compiled: Callable[P, R] = dispatcher
         return compiled
 
     return wrap if function is None else wrap(function)
+
+
+def _dispatcher(py_func: Callable[P, R], kind: str, options: dict[str, Any]) -> Any:
+    """Return Numba's dispatcher of `py_func`, cached in files marked with `kind`."""
+    dispatcher: Any = numba.njit(**options)(py_func)
+    if not config.DISABLE_JIT:
+        try:
+            dispatcher._cache = KernelCache(py_func, kind)  # noqa: SLF001  what enable_caching() does
+        except RuntimeError:
+            _warn_no_cache()
+    return dispatcher
+
+
+def _call_without_wrappers(dispatcher: Any, options: dict[str, Any]) -> None:
+    """Let kernels that call `dispatcher` use its twin without entry points for Python and C, a fifth of what there is to compile."""
+
+    @functools.cache
+    def called() -> Any:
+        """Return the twin; made when a kernel first asks for it."""
+        return _dispatcher(dispatcher.py_func, "-called", {**options, "no_cpython_wrapper": True, "no_cfunc_wrapper": True})
+
+    dispatcher.get_call_template = lambda args, kws: called().get_call_template(args, kws)
+    dispatcher.get_overload = lambda sig: called().get_overload(sig)
+    dispatcher.called = called

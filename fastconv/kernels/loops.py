@@ -78,13 +78,15 @@ def conv_row(src: Any, weights: Any, acc: Any, rows: Any, cols: Any, geometry: A
     ow = acc.shape[0]
     kh, kw = weights.shape[2], weights.shape[3]
     c0 = o // ocg * icg
-    acc[:] = 0
+    for j in range(ow):
+        acc[j] = 0
     for c in range(icg):
         for r in range(kh):
             row = rows[i * sh + r * dh]
             if row < 0:
                 for s in range(kw):
-                    acc += fill * weights[o, c, r, s]
+                    for j in range(ow):
+                        acc[j] += fill * weights[o, c, r, s]
                 continue
             line = src[n, c0 + c, row]
             s = 0
@@ -134,7 +136,8 @@ def conv_task(
     acc = np.empty(ow, zero.dtype)
     for i in range(b * block, min((b + 1) * block, oh)):
         conv_row(src, weights, acc, rows, cols, geometry, fill, n, o, i)
-        dst[n, o, i, :] = acc
+        for j in range(ow):  # Not as a slice, whose check of shapes takes seconds to compile.
+            dst[n, o, i, j] = acc[j]
 
 
 @jit

@@ -302,8 +302,9 @@ def _emit_thunk(context: Any, builder: Any, compiled: Any, arguments: Any) -> An
 
 def _link(context: Any, dispatcher: Any, argument_types: tuple[Any, ...]) -> Any:
     """Compile `dispatcher` for these types and link it to the function being compiled."""
-    dispatcher.compile(argument_types)
-    compiled = dispatcher.overloads[argument_types]
+    called = dispatcher.called()
+    called.compile(argument_types)
+    compiled = called.overloads[argument_types]
     context.active_code_library.add_linking_library(compiled.library)
     return compiled
 
