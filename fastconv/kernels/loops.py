@@ -137,7 +137,7 @@ def conv_task(
     for i in range(b * block, min((b + 1) * block, oh)):
         conv_row(src, weights, acc, rows, cols, geometry, fill, n, o, i)
         for j in range(ow):  # Not as a slice, whose check of shapes takes seconds to compile.
-            dst[n, o, i, j] = acc[j]
+            dst[n, o, i, j] = dst.dtype.type(acc[j])
 
 
 @jit
