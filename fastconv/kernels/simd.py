@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 from fastconv.kernels.target import Target, host
@@ -281,7 +281,7 @@ def kernel_intrinsic(build: Callable[..., Value], literals: int = 0) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def keepalive(typingctx: Any, array: Any) -> Any:  # noqa: ARG001
+def _keepalive(typingctx: Any, array: Any) -> Any:  # noqa: ARG001
     """Use `array` without doing anything, after the last kernel that works on its address.
 
     Numba frees an array after its last *named* use: ``p = buf.ctypes.data`` does not keep ``buf`` alive, so a
@@ -293,3 +293,11 @@ def keepalive(typingctx: Any, array: Any) -> Any:  # noqa: ARG001
         return context.get_dummy_value()
 
     return types.void(array), codegen
+
+
+def _plain_keepalive(array: Any) -> None:
+    """Do nothing: Python keeps the arrays of a function alive until it returns."""
+
+
+#: ``keepalive(array)`` in jitted code, and where the JIT is switched off.
+keepalive: Any = _plain_keepalive if config.DISABLE_JIT else _keepalive

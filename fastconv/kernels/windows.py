@@ -12,276 +12,211 @@ from typing import Any
 import numpy as np
 
 from fastconv.kernels._jit import jit
+from fastconv.kernels.rows import gather, load, store
+from fastconv.kernels.simd import keepalive
 from fastconv.kernels.threads import parallel_for
+from fastconv.kernels.window_sums import sums
 
-#: How a window is summed: each tap, or pairs of taps around the middle one with equal or opposite weights.
-PLAIN, SYMMETRIC, ANTISYMMETRIC = 0, 1, 2
+#: The words of a geometry: kinds (`rows.KINDS`) and bytes of an element of src and dst; heights of their images and their widths;
+(SRC_KIND, SRC_NBYTES, DST_KIND, DST_NBYTES, HEIGHT, WIDTH, OUT_HEIGHT, OUT_WIDTH,
+ # padded columns between which the source is read in order; rows and columns of the window, or outputs of a running sum;
+ INSIDE, INSIDE_END, KERNEL_ROWS, KERNEL_COLS,
+ # rows and columns of a task; outputs that are summed at once; how the window is summed (`window_sums`); rows that
+ # are summed together.
+ BLOCK_ROWS, BLOCK_COLS, STEP, FORM, GROUP) = range(17)  # fmt: skip
 
 
 @jit
-def load_line(src: Any, n: int, row: int, cols: Any, inside: Any, first: int, line: Any, fill: float) -> None:
-    """Convert padded columns ``first ..`` of a source row into `line`; row -1 and column -1 are `fill`.
-
-    Padded columns ``inside[0] .. inside[1] - 1`` are neighbours in the source.
-    """
-    count = line.shape[0]
+def load_line(src: int, row: int, cols: Any, geometry: Any, first: int, line: Any, count: int, fill: float) -> None:
+    """Convert padded columns ``first ..`` of a row of the image at address `src` into `line`; row -1 and column -1 are `fill`."""
     if row < 0:
-        line[:] = fill
+        line[:count] = fill
         return
-    source = src[n, row]
-    start = min(max(inside[0] - first, 0), count)
-    end = max(min(inside[1] - first, count), start)
-    for j in range(start):
-        col = cols[first + j]
-        line[j] = source[col] if col >= 0 else fill
+    g = geometry
+    source = src + row * g[WIDTH] * g[SRC_NBYTES]
+    places, target, nbytes = cols.ctypes.data + 8 * first, line.ctypes.data, line.itemsize
+    start = min(max(g[INSIDE] - first, 0), count)
+    end = max(min(g[INSIDE_END] - first, count), start)
+    gather(line, g[SRC_KIND], source, places, target, start)
     if start < end:
-        col = cols[first + start]
-        run = source[col : col + end - start]
-        target = line[start:end]
-        for j in range(end - start):
-            target[j] = run[j]
+        load(line, g[SRC_KIND], source + cols[first + start] * g[SRC_NBYTES], target + start * nbytes, end - start)
+    gather(line, g[SRC_KIND], source, places + 8 * end, target + end * nbytes, count - end)
+    for j in range(start):
+        if cols[first + j] < 0:
+            line[j] = fill
     for j in range(end, count):
-        col = cols[first + j]
-        line[j] = source[col] if col >= 0 else fill
-
-
-@jit
-def add_plain(lines: Any, taps: Any, slots: Any, shifts: Any, acc: Any) -> None:
-    """Set acc[j] = sum over q of taps[q] * lines[slots[q], shifts[q] + j], added one after the other; 8 per pass over acc."""
-    n = acc.shape[0]
-    count = taps.shape[0]
-    acc[:] = 0
-    q = 0
-    while q + 8 <= count:
-        w0, w1, w2, w3 = taps[q], taps[q + 1], taps[q + 2], taps[q + 3]
-        w4, w5, w6, w7 = taps[q + 4], taps[q + 5], taps[q + 6], taps[q + 7]
-        a0 = lines[slots[q], shifts[q] : shifts[q] + n]
-        a1 = lines[slots[q + 1], shifts[q + 1] : shifts[q + 1] + n]
-        a2 = lines[slots[q + 2], shifts[q + 2] : shifts[q + 2] + n]
-        a3 = lines[slots[q + 3], shifts[q + 3] : shifts[q + 3] + n]
-        a4 = lines[slots[q + 4], shifts[q + 4] : shifts[q + 4] + n]
-        a5 = lines[slots[q + 5], shifts[q + 5] : shifts[q + 5] + n]
-        a6 = lines[slots[q + 6], shifts[q + 6] : shifts[q + 6] + n]
-        a7 = lines[slots[q + 7], shifts[q + 7] : shifts[q + 7] + n]
-        for j in range(n):
-            left = acc[j] + w0 * a0[j] + w1 * a1[j] + w2 * a2[j] + w3 * a3[j]
-            acc[j] = left + w4 * a4[j] + w5 * a5[j] + w6 * a6[j] + w7 * a7[j]
-        q += 8
-    while q + 3 <= count:
-        w0, w1, w2 = taps[q], taps[q + 1], taps[q + 2]
-        a0 = lines[slots[q], shifts[q] : shifts[q] + n]
-        a1 = lines[slots[q + 1], shifts[q + 1] : shifts[q + 1] + n]
-        a2 = lines[slots[q + 2], shifts[q + 2] : shifts[q + 2] + n]
-        for j in range(n):
-            acc[j] = acc[j] + w0 * a0[j] + w1 * a1[j] + w2 * a2[j]
-        q += 3
-    while q < count:
-        w0 = taps[q]
-        a0 = lines[slots[q], shifts[q] : shifts[q] + n]
-        for j in range(n):
-            acc[j] += w0 * a0[j]
-        q += 1
-
-
-@jit
-def add_pairs(lines: Any, taps: Any, slots: Any, shifts: Any, acc: Any, sign: float) -> None:
-    """Set acc to the middle tap, then taps[q] * (lines of q + sign * lines of the mirrored tap) from the outermost pair inwards."""
-    n = acc.shape[0]
-    count = taps.shape[0]
-    half = count // 2
-    middle = lines[slots[half], shifts[half] : shifts[half] + n]
-    w0 = taps[half]
-    for j in range(n):
-        acc[j] = w0 * middle[j]
-    q = 0
-    while q + 4 <= half:
-        w0, w1, w2, w3 = taps[q], taps[q + 1], taps[q + 2], taps[q + 3]
-        p = count - 1 - q
-        a0 = lines[slots[q], shifts[q] : shifts[q] + n]
-        b0 = lines[slots[p], shifts[p] : shifts[p] + n]
-        a1 = lines[slots[q + 1], shifts[q + 1] : shifts[q + 1] + n]
-        b1 = lines[slots[p - 1], shifts[p - 1] : shifts[p - 1] + n]
-        a2 = lines[slots[q + 2], shifts[q + 2] : shifts[q + 2] + n]
-        b2 = lines[slots[p - 2], shifts[p - 2] : shifts[p - 2] + n]
-        a3 = lines[slots[q + 3], shifts[q + 3] : shifts[q + 3] + n]
-        b3 = lines[slots[p - 3], shifts[p - 3] : shifts[p - 3] + n]
-        if sign > 0:
-            for j in range(n):
-                left = acc[j] + (a0[j] + b0[j]) * w0 + (a1[j] + b1[j]) * w1
-                acc[j] = left + (a2[j] + b2[j]) * w2 + (a3[j] + b3[j]) * w3
-        else:
-            for j in range(n):
-                left = acc[j] + (a0[j] - b0[j]) * w0 + (a1[j] - b1[j]) * w1
-                acc[j] = left + (a2[j] - b2[j]) * w2 + (a3[j] - b3[j]) * w3
-        q += 4
-    while q < half:
-        w0 = taps[q]
-        p = count - 1 - q
-        a0 = lines[slots[q], shifts[q] : shifts[q] + n]
-        b0 = lines[slots[p], shifts[p] : shifts[p] + n]
-        if sign > 0:
-            for j in range(n):
-                acc[j] += (a0[j] + b0[j]) * w0
-        else:
-            for j in range(n):
-                acc[j] += (a0[j] - b0[j]) * w0
-        q += 1
+        if cols[first + j] < 0:
+            line[j] = fill
+    keepalive(cols)
+    keepalive(line)
 
 
 @jit
 def window_task(
-    t: int, _tid: int, src: Any, dst: Any, rows: Any, cols: Any, taps: Any, tap_rows: Any, tap_cols: Any, form: int, fill: float,
-    kernel: Any, inside: Any, block: Any, zero: Any, middle: Any,
-) -> None:  # fmt: skip
+    t: int, _tid: int, src: int, dst: int, rows: Any, cols: Any, taps: Any, tap_rows: Any, tap_cols: Any, geometry: Any, fill: float
+) -> None:
     """Compute one block of rows and columns of one image of dst; the arguments are those of `windows`."""
-    kh, kw = kernel
-    block_rows, block_cols = block
-    oh, ow = dst.shape[1], dst.shape[2]
-    across = (ow + block_cols - 1) // block_cols
-    down = (oh + block_rows - 1) // block_rows
+    g = geometry
+    kh, oh, ow, count = g[KERNEL_ROWS], g[OUT_HEIGHT], g[OUT_WIDTH], taps.shape[0]
+    across = (ow + g[BLOCK_COLS] - 1) // g[BLOCK_COLS]
+    down = (oh + g[BLOCK_ROWS] - 1) // g[BLOCK_ROWS]
     n, rest = divmod(t, across * down)
-    i0 = rest // across * block_rows
-    j0 = rest % across * block_cols
-    width = min(block_cols, ow - j0)
-    lines = np.empty((kh, width + kw - 1), zero.dtype)
-    acc = np.empty(width, zero.dtype)
-    whole = np.empty(width, middle.dtype)
-    slots = np.empty_like(tap_rows)
-    for r in range(kh - 1):
-        load_line(src, n, rows[i0 + r], cols, inside, j0, lines[(i0 + r) % kh], fill)
-    for i in range(i0, min(i0 + block_rows, oh)):
-        newest = i + kh - 1
-        load_line(src, n, rows[newest], cols, inside, j0, lines[newest % kh], fill)
-        for q in range(taps.shape[0]):
-            slots[q] = (i + tap_rows[q]) % kh
-        if form == PLAIN:
-            add_plain(lines, taps, slots, tap_cols, acc)
-        else:
-            add_pairs(lines, taps, slots, tap_cols, acc, 1.0 if form == SYMMETRIC else -1.0)
-        target = dst[n, i, j0 : j0 + width]
-        # In two steps, as C does it: truncated to a wide integer, of which the low bits are stored.
-        for j in range(width):
-            whole[j] = acc[j]
-        for j in range(width):
-            target[j] = whole[j]
+    i0 = rest // across * g[BLOCK_ROWS]
+    j0 = rest % across * g[BLOCK_COLS]
+    end = min(i0 + g[BLOCK_ROWS], oh)
+    width = min(g[BLOCK_COLS], ow - j0)
+    blocks = (width + g[STEP] - 1) // g[STEP]
+    used = width + g[KERNEL_COLS] - 1
+    nbytes = taps.itemsize
+    # An odd number of cache lines, so that equal columns of neighbouring rows do not compete for the same places of the cache.
+    length = ((((blocks * g[STEP] + g[KERNEL_COLS] - 1) * nbytes + 63) // 64) | 1) * 64 // nbytes
+    # Output rows go in groups: a stretch of all lines that fits the first-level cache serves each of them.
+    group, ring = g[GROUP], kh + g[GROUP] - 1
+    chunk = blocks if group == 1 else 1
+    lines = np.empty((ring, length), taps.dtype)
+    acc = np.empty((group, blocks * g[STEP]), taps.dtype)
+    offsets = np.empty((group, count), np.int64)
+    slots = (i0 + tap_rows) % ring * length * nbytes
+    image = src + n * g[HEIGHT] * g[WIDTH] * g[SRC_NBYTES]
+    target = dst + ((n * oh + i0) * ow + j0) * g[DST_NBYTES]
+    for r in range(ring):
+        for j in range(used, length):  # summed too, into outputs that are thrown away
+            lines[r, j] = 0
+    for r in range(i0, i0 + kh - 1):
+        load_line(image, rows[r], cols, g, j0, lines[r % ring], used, fill)
+    for i in range(i0, end, group):
+        fresh = min(group, end - i)
+        for r in range(fresh):
+            newest = i + r + kh - 1
+            load_line(image, rows[newest], cols, g, j0, lines[newest % ring], used, fill)
+            for q in range(count):
+                offsets[r, q] = slots[q] + tap_cols[q] * nbytes
+                following = slots[q] + length * nbytes
+                slots[q] = following if following < ring * length * nbytes else 0
+        for block in range(0, blocks, chunk):
+            shift = block * g[STEP] * nbytes
+            for r in range(fresh):
+                places = offsets.ctypes.data + r * count * 8
+                result = acc.ctypes.data + r * blocks * g[STEP] * nbytes + shift
+                sums(taps, lines.ctypes.data + shift, taps.ctypes.data, places, count, result, chunk, g[FORM])
+        for r in range(fresh):
+            store(taps, g[DST_KIND], acc.ctypes.data + r * blocks * g[STEP] * nbytes, target, width)
+            target += ow * g[DST_NBYTES]
+    keepalive(lines)
+    keepalive(acc)
+    keepalive(offsets)
+    keepalive(taps)
 
 
 @jit
 def windows(
-    ctl: int, threads: int, src: Any, dst: Any, rows: Any, cols: Any, taps: Any, tap_rows: Any, tap_cols: Any, form: int, fill: float,
-    kernel: Any, inside: Any, block: Any, zero: Any, middle: Any,
+    ctl: int, threads: int, tasks: int, src: int, dst: int, rows: Any, cols: Any, taps: Any, tap_rows: Any, tap_cols: Any, geometry: Any,
+    fill: float,
 ) -> None:  # fmt: skip
     """Compute dst[n, i, j] = sum over q of taps[q] * src[n, rows[i + tap_rows[q]], cols[j + tap_cols[q]]].
 
     Parameters
     ----------
-    src : (N, H, W)
-        C-contiguous, any real dtype.
-    dst : (N, OH, OW)
-        C-contiguous; shares no memory with src.
+    tasks : int
+        Images times blocks of rows times blocks of columns.
+    src, dst : int
+        Addresses of (N, H, W) and (N, OH, OW), C-contiguous, aligned; they share no memory.
     rows, cols : (OH + KH - 1,), (OW + KW - 1,) int64
         Source position of each padded position, -1 = `fill`.
     taps : (Q,)
         Weights in the dtype of the sums.
     tap_rows, tap_cols : (Q,) int64
         Where each tap lies in the window.
-    form : int
-        PLAIN: taps in their order. SYMMETRIC, ANTISYMMETRIC: Q is odd and taps[Q-1-q] counts as taps[q] or its negative.
-    kernel, inside, block : (KH, KW), (first, end), (rows, columns)
-        Extent of the window; padded columns between which the source is read in order; size of a task.
-    zero, middle : (0,)
-        Their dtypes are that of the sums and the one through which a sum is cast to dst's.
+    geometry : (17,) int64
+        The words named above. With FORM other than PLAIN, Q is odd and taps[Q-1-q] counts as taps[q] or its negative.
 
     Notes
     -----
     Preconditions are not checked here. KH lines of a block, converted and padded, are kept per task: the source is
     read (1 + KH/rows) times. 2*Q flops per output (no FMA, to keep SciPy's rounding).
     """
-    oh, ow = dst.shape[1], dst.shape[2]
-    tasks = dst.shape[0] * ((oh + block[0] - 1) // block[0]) * ((ow + block[1] - 1) // block[1])
-    parallel_for(
-        ctl, threads, tasks, window_task, (src, dst, rows, cols, taps, tap_rows, tap_cols, form, fill, kernel, inside, block, zero, middle)
-    )
+    parallel_for(ctl, threads, tasks, window_task, (src, dst, rows, cols, taps, tap_rows, tap_cols, geometry, fill))
 
 
 @jit
-def running_task(t: int, _tid: int, src: Any, dst: Any, rows: Any, size: int, fill: float, block: int, zero: Any, middle: Any) -> None:
-    """Compute `block` columns of one image of dst; the arguments are those of `running_sums`."""
-    oh, ow = dst.shape[1], dst.shape[2]
-    across = (ow + block - 1) // block
+def load_part(src: int, row: int, geometry: Any, first: int, line: Any, fill: float) -> None:
+    """Convert columns ``first ..`` of a row of the image at address `src`; row -1 is `fill`."""
+    if row < 0:
+        line[:] = fill
+        return
+    g = geometry
+    load(line, g[SRC_KIND], src + (row * g[WIDTH] + first) * g[SRC_NBYTES], line.ctypes.data, line.shape[0])
+    keepalive(line)
+
+
+@jit
+def running_task(t: int, _tid: int, src: int, dst: int, rows: Any, size: int, geometry: Any, fill: float, zero: Any) -> None:
+    """Compute a block of columns of one image of dst; the arguments are those of `running_sums`."""
+    g = geometry
+    oh, ow = g[OUT_HEIGHT], g[OUT_WIDTH]
+    across = (ow + g[BLOCK_COLS] - 1) // g[BLOCK_COLS]
     n, rest = divmod(t, across)
-    j0 = rest * block
-    width = min(block, ow - j0)
+    j0 = rest * g[BLOCK_COLS]
+    width = min(g[BLOCK_COLS], ow - j0)
+    image = src + n * g[HEIGHT] * g[WIDTH] * g[SRC_NBYTES]
+    target = dst + (n * oh * ow + j0) * g[DST_NBYTES]
     acc = np.zeros(width, zero.dtype)
-    whole = np.empty(width, middle.dtype)
+    enters = np.empty(width, zero.dtype)
+    leaves = np.empty(width, zero.dtype)
     for r in range(size):
-        row = rows[r]
-        if row < 0:
-            for j in range(width):
-                acc[j] += fill
-        else:
-            line = src[n, row, j0 : j0 + width]
-            for j in range(width):
-                acc[j] += line[j]
+        load_part(image, rows[r], g, j0, enters, fill)
+        for j in range(width):
+            acc[j] += enters[j]
     for i in range(oh):
         if i > 0:
-            newest, oldest = rows[i + size - 1], rows[i - 1]
-            if newest >= 0 and oldest >= 0:
-                new, old = src[n, newest, j0 : j0 + width], src[n, oldest, j0 : j0 + width]
-                for j in range(width):
-                    acc[j] += zero.dtype.type(new[j]) - zero.dtype.type(old[j])
-            elif newest >= 0:
-                new = src[n, newest, j0 : j0 + width]
-                for j in range(width):
-                    acc[j] += zero.dtype.type(new[j]) - fill
-            elif oldest >= 0:
-                old = src[n, oldest, j0 : j0 + width]
-                for j in range(width):
-                    acc[j] += fill - zero.dtype.type(old[j])
+            load_part(image, rows[i + size - 1], g, j0, enters, fill)
+            load_part(image, rows[i - 1], g, j0, leaves, fill)
+            for j in range(width):
+                acc[j] += enters[j] - leaves[j]
         for j in range(width):
-            whole[j] = acc[j] / size
-        target = dst[n, i, j0 : j0 + width]
-        for j in range(width):
-            target[j] = whole[j]
+            enters[j] = acc[j] / size
+        store(zero, g[DST_KIND], enters.ctypes.data, target, width)
+        target += ow * g[DST_NBYTES]
+    keepalive(enters)
 
 
 @jit
-def running_sums(ctl: int, threads: int, src: Any, dst: Any, rows: Any, size: int, fill: float, block: int, zero: Any, middle: Any) -> None:
+def running_sums(
+    ctl: int, threads: int, tasks: int, src: int, dst: int, rows: Any, size: int, geometry: Any, fill: float, zero: Any
+) -> None:
     """Compute dst[n, i, j] = (sum over k < size of src[n, rows[i + k], j]) / size by one running sum per column.
 
     Parameters
     ----------
-    src, dst : (N, H, W), (N, OH, W)
-        C-contiguous.
+    tasks : int
+        Images times blocks of columns.
+    src, dst : int
+        Addresses of (N, H, W), (N, OH, W), C-contiguous, aligned.
     rows : (OH + size - 1,) int64
         Source row of each padded row, -1 = `fill`.
-    block : int
-        Columns of a task.
-    zero, middle
-        As in `windows`.
+    geometry : (17,) int64
+        As in `windows`; of the blocks only BLOCK_COLS counts.
+    zero : (0,)
+        Its dtype is that of the sums.
 
     Notes
     -----
     Preconditions are not checked here. Each step adds the difference of the row that enters and the row that leaves.
     """
-    tasks = dst.shape[0] * ((dst.shape[2] + block - 1) // block)
-    parallel_for(ctl, threads, tasks, running_task, (src, dst, rows, size, fill, block, zero, middle))
+    parallel_for(ctl, threads, tasks, running_task, (src, dst, rows, size, geometry, fill, zero))
 
 
 @jit
-def running_line_task(
-    t: int, _tid: int, src: Any, dst: Any, cols: Any, inside: Any, size: int, fill: float, zero: Any, middle: Any
-) -> None:
+def running_line_task(t: int, _tid: int, src: int, dst: int, cols: Any, size: int, geometry: Any, fill: float, zero: Any) -> None:
     """Compute 4 rows of dst; the arguments are those of `running_line_sums`."""
-    height, width = dst.shape[1], dst.shape[2]
+    g = geometry
+    height, width = g[OUT_HEIGHT], g[OUT_WIDTH]
     first = 4 * t
     lines = np.zeros((4, width + size - 1), zero.dtype)
-    sums = np.zeros((4, width), zero.dtype)
-    whole = np.empty(width, middle.dtype)
-    count = min(4, src.shape[0] * height - first)
+    averages = np.zeros((4, width), zero.dtype)
+    count = min(4, height - first)
     for k in range(count):
-        n, row = divmod(first + k, height)
-        load_line(src, n, row, cols, inside, 0, lines[k], fill)
+        load_line(src, first + k, cols, g, 0, lines[k], width + size - 1, fill)
     a0 = a1 = a2 = a3 = zero.dtype.type(0)
     l0, l1, l2, l3 = lines[0], lines[1], lines[2], lines[3]
     for j in range(size):
@@ -289,7 +224,7 @@ def running_line_task(
         a1 += l1[j]
         a2 += l2[j]
         a3 += l3[j]
-    s0, s1, s2, s3 = sums[0], sums[1], sums[2], sums[3]
+    s0, s1, s2, s3 = averages[0], averages[1], averages[2], averages[3]
     s0[0], s1[0], s2[0], s3[0] = a0, a1, a2, a3
     for j in range(1, width):
         a0 += l0[j + size - 1] - l0[j - 1]
@@ -301,23 +236,20 @@ def running_line_task(
         s2[j] = a2
         s3[j] = a3
     for k in range(count):
-        n, row = divmod(first + k, height)
-        target = dst[n, row]
-        line = sums[k]
+        line = averages[k]
         for j in range(width):
-            whole[j] = line[j] / size
-        for j in range(width):
-            target[j] = whole[j]
+            line[j] = line[j] / size
+        store(zero, g[DST_KIND], line.ctypes.data, dst + (first + k) * width * g[DST_NBYTES], width)
+    keepalive(averages)
 
 
 @jit
 def running_line_sums(
-    ctl: int, threads: int, src: Any, dst: Any, cols: Any, inside: Any, size: int, fill: float, zero: Any, middle: Any
+    ctl: int, threads: int, tasks: int, src: int, dst: int, cols: Any, size: int, geometry: Any, fill: float, zero: Any
 ) -> None:
-    """Compute dst[n, i, j] = (sum over k < size of src[n, i, cols[j + k]]) / size by one running sum per row.
+    """Compute dst[i, j] = (sum over k < size of src[i, cols[j + k]]) / size by one running sum per row.
 
-    Parameters are those of `running_sums`, with the columns in the rows' place. Four rows go together, as each step of a
-    running sum waits for the one before.
+    Parameters are those of `running_sums`, with columns in the place of rows, one image, and tasks of four rows: they go
+    together, as each step of a running sum waits for the one before.
     """
-    tasks = (dst.shape[0] * dst.shape[1] + 3) // 4
-    parallel_for(ctl, threads, tasks, running_line_task, (src, dst, cols, inside, size, fill, zero, middle))
+    parallel_for(ctl, threads, tasks, running_line_task, (src, dst, cols, size, geometry, fill, zero))

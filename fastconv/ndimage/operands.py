@@ -159,9 +159,8 @@ def before(length: int, origin: Any) -> int:
     return length // 2 + shift
 
 
-@functools.lru_cache(maxsize=256)
 def index_map(n: int, lo: int, hi: int, mode: str, step: int = 1) -> Any:
-    """Return `source_index` for positions of `step` elements each, element by element; -1 stays -1. Not to be written to."""
+    """Return `source_index` for positions of `step` elements each, element by element; -1 stays -1."""
     index = source_index(n, lo, hi, mode)
     if step == 1:
         return index
