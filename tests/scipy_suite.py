@@ -12,6 +12,7 @@ from typing import Any
 import fastconv
 import fastconv.ndimage
 import fastconv.signal
+from fastconv.ndimage import operands
 from fastconv.originals import NAMES, originals
 from fastconv.signal import dense, images
 
@@ -38,7 +39,7 @@ def pytest_configure() -> None:
     """Patch SciPy, and tell its tables of array backends about the new functions."""
     from scipy._lib import _array_api
 
-    images.SMALL_MACS = dense.SMALL_LINE_MACS = dense.SMALL_PLANE_MACS = 0
+    operands.SMALL_SIZE = images.SMALL_MACS = dense.SMALL_LINE_MACS = dense.SMALL_PLANE_MACS = 0
     table = getattr(_array_api, "xp_capabilities_table", {})
     for module, names in NAMES.items():
         theirs = originals(module)

@@ -11,7 +11,8 @@ import pytest
 
 import fastconv
 import fastconv.ndimage as ours
-from fastconv.ndimage import windows
+from fastconv.ndimage import operands, windows
+from fastconv.originals import passed_on
 
 theirs = pytest.importorskip("scipy.ndimage")
 
@@ -22,6 +23,11 @@ MODES = ("reflect", "grid-mirror", "mirror", "nearest", "wrap", "grid-wrap", "co
 REAL = ("float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64")
 # SciPy's C is compiled without fused multiply-adds there, so that even the last bits are decided.
 SAME_BITS = platform.machine().lower() in {"x86_64", "amd64"}
+
+
+@pytest.fixture(autouse=True)
+def _small_arrays_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operands, "SMALL_SIZE", 0)
 
 
 def array(rng: Any, shape: Any, dtype: Any, spread: Any = 50.0) -> Any:
@@ -245,6 +251,18 @@ def test_layouts_rare_dtypes_and_errors_are_scipys(name: Any) -> None:
         {"mode": "constant", "cval": np.float32(2)},
     ):  # fmt: skip
         both(name, x, *CALLS[name], **kwargs)
+
+
+def test_small_arrays_are_scipys_but_for_the_laplacian_of_an_array_into_itself(monkeypatch: Any) -> None:
+    monkeypatch.undo()
+    x = np.random.default_rng(14).standard_normal((16, 16))
+    for name, args in CALLS.items():
+        count = passed_on()
+        check(getattr(ours, name)(x, *args), getattr(theirs, name)(x, *args))
+        assert passed_on() == count + 1, name
+    count, y = passed_on(), x.copy()
+    check(ours.laplace(y, y), theirs.laplace(x))
+    assert passed_on() == count
 
 
 def test_float32_may_be_summed_in_its_own_precision() -> None:

@@ -30,7 +30,8 @@ from fastconv.kernels.window_sums import sums
 def load_line(src: int, row: int, cols: Any, geometry: Any, first: int, line: Any, count: int, fill: float) -> None:
     """Convert padded columns ``first ..`` of a row of the image at address `src` into `line`; row -1 and column -1 are `fill`."""
     if row < 0:
-        line[:count] = fill
+        for j in range(count):
+            line[j] = fill
         return
     g = geometry
     source = src + row * g[WIDTH] * g[SRC_NBYTES]
@@ -76,7 +77,9 @@ def window_task(
     lines = np.empty((ring, length), taps.dtype)
     acc = np.empty((group, blocks * g[STEP]), taps.dtype)
     offsets = np.empty((group, count), np.int64)
-    slots = (i0 + tap_rows) % ring * length * nbytes
+    slots = np.empty(count, np.int64)
+    for q in range(count):
+        slots[q] = (i0 + tap_rows[q]) % ring * length * nbytes
     image = src + n * g[HEIGHT] * g[WIDTH] * g[SRC_NBYTES]
     target = dst + ((n * oh + i0) * ow + j0) * g[DST_NBYTES]
     for r in range(ring):
@@ -142,7 +145,8 @@ def windows(
 def load_part(src: int, row: int, geometry: Any, first: int, line: Any, fill: float) -> None:
     """Convert columns ``first ..`` of a row of the image at address `src`; row -1 is `fill`."""
     if row < 0:
-        line[:] = fill
+        for j in range(line.shape[0]):
+            line[j] = fill
         return
     g = geometry
     load(line, g[SRC_KIND], src + (row * g[WIDTH] + first) * g[SRC_NBYTES], line.ctypes.data, line.shape[0])

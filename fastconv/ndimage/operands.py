@@ -11,7 +11,7 @@ import numpy as np
 
 from fastconv._typing import Array
 from fastconv.kernels.borders import source_index
-from fastconv.originals import original
+from fastconv.originals import is_loaded, original
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -26,6 +26,8 @@ OUTPUTS = INPUTS
 COMPLEX = frozenset(map(np.dtype, ("c8", "c16")))
 #: Sums of the smallest double or less than this are no weights to SciPy.
 EPSILON = float(np.finfo(np.float64).eps)
+#: Arrays of fewer elements are passed on to SciPy if it is imported: it is done before a plan is found.
+SMALL_SIZE = 512
 
 
 class PassOn(Exception):  # noqa: N818  no error: SciPy does this call, or refuses it in its own words
@@ -46,8 +48,8 @@ def or_scipys(native: Callable[P, R]) -> Callable[P, R]:
     return function
 
 
-def source(value: Any, *, takes_complex: bool = False) -> Array:
-    """Return `value` as the array to filter."""
+def source(value: Any, *, takes_complex: bool = False, may_pass_on: bool = True) -> Array:
+    """Return `value` as the array to filter; small ones are SciPy's where that `may_pass_on`."""
     if type(value) is not np.ndarray:
         if not isinstance(value, list | tuple):
             raise PassOn
@@ -58,7 +60,7 @@ def source(value: Any, *, takes_complex: bool = False) -> Array:
     array: Array = value
     if not array.dtype.isnative or (array.dtype not in INPUTS and not (takes_complex and array.dtype in COMPLEX)):
         raise PassOn
-    if array.ndim == 0 or not array.size:
+    if array.ndim == 0 or not array.size or (may_pass_on and array.size < SMALL_SIZE and is_loaded("ndimage")):
         raise PassOn
     return array
 

@@ -290,6 +290,11 @@ def laplace(
     RuntimeError, ValueError
         As SciPy does.
 
+    Notes
+    -----
+    With `output` the array `input` itself, or overlapping it, the result is the Laplacian of `input` as it was. SciPy's own
+    function adds derivatives along the second axis of what the first has overwritten.
+
     Examples
     --------
     >>> import numpy as np
@@ -299,7 +304,7 @@ def laplace(
            [ 1., -4.,  1.],
            [ 0.,  1.,  0.]])
     """
-    x = source(input)
+    x = source(input, may_pass_on=not isinstance(output, np.ndarray))
     out = destination(output, x)
     chosen = axes_of(axes, x.ndim)
     modes = sequence(mode, len(chosen))
@@ -357,6 +362,10 @@ def gaussian_laplace(
     RuntimeError, ValueError
         As SciPy does.
 
+    Notes
+    -----
+    With `output` the array `input` itself the result is that of `input` as it was, as in `laplace`.
+
     Examples
     --------
     >>> import numpy as np
@@ -364,7 +373,7 @@ def gaussian_laplace(
     >>> gaussian_laplace(np.eye(3), sigma=1).shape
     (3, 3)
     """
-    x = source(input)
+    x = source(input, may_pass_on=not isinstance(output, np.ndarray))
     out = destination(output, x)
     chosen = axes_of(axes, x.ndim)
     if set(kwargs) - {"truncate", "radius"} or len(chosen) < x.ndim:
