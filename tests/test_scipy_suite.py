@@ -16,7 +16,7 @@ from scipy_suite import DEVIATIONS, SUITES
 
 
 @pytest.mark.parametrize("module", SUITES)
-def test_scipys_tests_pass(module: Any) -> None:
+def test_scipys_tests_pass(module: Any, tmp_path: Path) -> None:
     if importlib.util.find_spec(module) is None:
         pytest.skip(f"{module} is not part of the installed SciPy")
     pytest.importorskip("hypothesis")
@@ -26,8 +26,9 @@ def test_scipys_tests_pass(module: Any) -> None:
         "-m", "not slow", "--tb=line", "-W", "ignore::pytest.PytestUnknownMarkWarning", "-rf",
     ]  # fmt: skip
     folder = str(Path(__file__).parent)
+    # In a folder without our conftest.py, which would take back the settings of the plugin after each test.
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([folder, str(Path(folder).parent), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env, cwd=folder)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env, cwd=tmp_path)
     failed = re.findall(r"^FAILED \S+::(\S+)", done.stdout, re.MULTILINE)
     unexpected = [name for name in failed if not any(part in name for part in DEVIATIONS)]
     passed = re.search(r"(\d+) passed", done.stdout)
