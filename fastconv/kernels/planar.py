@@ -11,7 +11,7 @@ the tile that read it::
     row R-1+KH-1
 
 No padded copy is made for zero padding: rows outside the source point at one shared row of zeros, and the vectors
-at the left and right border load only the lanes inside (the others become 0 and *are* multiplied, so that an
+at the left and right border are shifted in registers (the lanes outside become 0 and *are* multiplied, so that an
 infinite weight makes NaN there, as the definition says). Other borders, strides and narrow rows read a packed
 strip (`fastconv.kernels.planar_pack`) whose rows carry their borders with them and are split by column phase.
 """
@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from llvmlite import ir
 
 from fastconv.kernels.epilogue import emit_epilogue
+from fastconv.kernels.planar_layout import load_offsets
 from fastconv.kernels.simd import I64, Emitter, Value, i64, new_function
 
 #: Row offset that means: the row of padding values.
@@ -44,7 +45,6 @@ GEOMETRY = (
     "dst_row", "dst_channel",  # rows of the result; the MO channels of a tile
     "residual_row", "residual_channel",
     "pad_row",  # address of a row of padding values
-    "masks",  # address of the border masks, see `PlanarSpec.left_masked`
     "right",  # first column of the vector at the right border
     "first", "tiles", "last",  # first column, number and last column of the tiles of V vectors between the borders
     "rest",  # first column of the tile of `rest` vectors
@@ -73,6 +73,18 @@ GEOMETRY = (
 BIAS, RESIDUAL, ACTIVATION = 1, 2, 4
 
 
+class _Edge(NamedTuple):
+    """A vector at the end of a row: columns by which the load of the first tap begins before the row, and ends behind it."""
+
+    before: int
+    after: int
+    width: int  # columns of the row, or a vector's if that is less
+
+
+#: A vector all of whose loads lie inside the row.
+_INSIDE = _Edge(0, -(1 << 30), 1 << 30)
+
+
 class PlanarSpec(NamedTuple):
     """What a planar kernel is compiled for.
 
@@ -87,12 +99,12 @@ class PlanarSpec(NamedTuple):
     reduces : int
         1 if it loops over several input channels.
     border : int
-        0 = loads are unmasked, 1 = the row is one vector of `tail` columns, 2 = the first and the last vector
-        of a row are masked.
-    left_masked, right_masked : int
-        Bit q is set if load q of the first (last) vector needs its mask; load q is tap q, or for a
-        de-interleaving load tap pair q // 2, half q % 2. The masks lie as words of the element's size
-        [vector][load][lane].
+        0 = no vector leaves the row, 1 = the row is one vector of `tail` columns, 2 = the first and the last vector
+        of a row reach beyond its ends.
+    left_before, right_before : int
+        Columns by which the first (last) vector's load of the first tap begins before the row.
+    left_after, right_after : int
+        Columns by which the first (last) vector's load of the last tap ends behind the row.
     tail : int
         Columns of a row that is narrower than a vector; 0 otherwise.
     split : int
@@ -115,8 +127,10 @@ class PlanarSpec(NamedTuple):
     dw: int
     reduces: int
     border: int
-    left_masked: int
-    right_masked: int
+    left_before: int
+    right_before: int
+    left_after: int
+    right_after: int
     tail: int
     split: int
     reloads: int
@@ -127,14 +141,20 @@ class PlanarSpec(NamedTuple):
         """Whether vectors of a stride-2 row are taken apart in registers."""
         return self.sw == 2 and not self.split
 
+    def edges(self, lanes: int) -> tuple[_Edge, _Edge]:
+        """Return how the first and the last vector of a row reach beyond its ends."""
+        farthest = max(load_offsets(self.kw, self.dw, lanes, deinterleaves=self.deinterleaves))
+        left, right = self.left_after - farthest, self.right_after - farthest
+        width = lanes - self.left_before - left if self.border == 1 and self.left_after else lanes
+        return _Edge(self.left_before, left, min(width, lanes)), _Edge(self.right_before, right, lanes)
+
 
 class _Tile(NamedTuple):
     """Where the vectors of a register tile stand: byte offsets in a source row and columns of the result."""
 
     src: list[Value]
     columns: list[Value]
-    masked: tuple[int, ...]  # per vector, bit q = load q is masked
-    mask_sets: tuple[int, ...]  # per vector, which set of masks
+    edges: tuple[_Edge, ...]
 
 
 #: One source row of a tile: its pointer, and the (output row, kernel row) pairs that it serves. The kernel row is
@@ -155,7 +175,7 @@ class _Planar(Emitter):
         self.g = words
         self.row_table = self.ptr(rows)
         self.pad_row = self.ptr(words["pad_row"])
-        self.masks = self.ptr(words["masks"])
+        self.block = max(1, 16 // self.nbytes)  # lanes of 128 bits
         accumulators = spec.mo * spec.r * spec.v
         self.keeps_weights = not spec.reduces and spec.mo * self.taps + accumulators + 1 <= self.target.registers
         self.kept: dict[tuple[int, int, int], Value] = {}
@@ -175,26 +195,79 @@ class _Planar(Emitter):
         is_padding = b.icmp_signed("==", offset, i64(PAD_ROW))
         return b.select(is_padding, self.pad_row, self.offset_nbytes(base, offset))
 
-    def load_mask(self, vector: int, load: int) -> Value:
-        """Return the mask of one load of a border vector."""
-        loads = 2 * ((self.spec.kw + 1) // 2) if self.spec.deinterleaves else self.spec.kw
-        words = ir.VectorType(ir.IntType(8 * self.nbytes), self.lanes)
-        pointer = self.offset(self.masks, (vector * loads + load) * self.lanes)
-        value = self.b.load(pointer, typ=words, align=self.nbytes)
-        return self.b.icmp_signed("<", value, ir.Constant(words, [0] * self.lanes))
+    def load_src(self, base: Value, offset: int, edge: _Edge) -> Value:
+        """Load the vector `offset` columns behind a vector's own; what lies outside of the row becomes 0 and is not read.
 
-    def load_src(self, pointer: Value, tile: _Tile, vector: int, load: int) -> Value:
-        """Load a source vector, masked where the tile says so."""
-        if tile.masked[vector] >> load & 1:
-            return self.masked_load(pointer, self.load_mask(tile.mask_sets[vector], load))
-        return self.load(pointer)
+        A vector that crosses an end of the row is made from the row's first or last whole vector, which other taps
+        load anyway: masked loads cost ten cycles each on Zen 1 (and no fewer instructions elsewhere).
+        """
+        before, after = edge.before - offset, edge.after + offset
+        if before <= 0 and after <= 0:
+            return self.load(self.offset(base, offset))
+        if max(before, after) >= self.lanes:
+            return self.zero()
+        if edge.width < self.lanes:
+            row = self.load_first(self.offset(base, edge.before), edge.width)
+            lanes = range(-before, self.lanes - before)
+            return self.shuffle(row, self.zero(), [k if 0 <= k < edge.width else self.lanes for k in lanes])
+        return self.load_after(self.offset(base, edge.before), before) if before > 0 else self.load_until(self.offset(base, offset - after), after)
+
+    def load_after(self, pointer: Value, shift: int) -> Value:
+        """Load the vector at `pointer`, the row's first, moved up by `shift` lanes behind zeros.
+
+        Where a vector has two blocks of 128 bits, the lower one is loaded into the upper as well, so that what is left to do
+        stays within blocks: one instruction on x86, where lanes that change their block cost up to four.
+        """
+        block = self.block
+        if self.lanes != 2 * block:
+            row = self.load(pointer)
+            return self.shuffle(row, self.zero(), [self.lanes + k if k < shift else k - shift for k in range(self.lanes)])
+        lower = self.b.load(pointer, typ=ir.VectorType(self.scalar, block), align=self.nbytes)
+        raised = self.shuffle(lower, ir.Constant(lower.type, [0.0] * block), [*range(block, 2 * block), *range(block)])
+        if shift >= block:
+            far = shift - block
+            kept = [block + j - far if j >= far else 0 for j in range(block)]
+            return self.shuffle(raised, raised, [*range(block), *kept])
+        row, lanes = self.load(pointer), []
+        for half in (0, block):
+            lanes += [half + block - shift + j if j < shift else self.lanes + half + j - shift for j in range(block)]
+        return self.shuffle(raised, row, lanes)
+
+    def load_until(self, pointer: Value, shift: int) -> Value:
+        """Load the vector at `pointer`, the row's last, moved down by `shift` lanes before zeros; see `load_after`."""
+        block = self.block
+        if self.lanes != 2 * block:
+            row = self.load(pointer)
+            return self.shuffle(row, self.zero(), [k + shift for k in range(self.lanes)])
+        upper = self.b.load(self.offset(pointer, block), typ=ir.VectorType(self.scalar, block), align=self.nbytes)
+        lowered = self.shuffle(upper, ir.Constant(upper.type, [0.0] * block), range(2 * block))
+        if shift >= block:
+            far = shift - block
+            kept = [j + far if j + far < block else block for j in range(block)]
+            return self.shuffle(lowered, lowered, [*kept, *range(block, 2 * block)])
+        row, lanes = self.load(pointer), []
+        for half in (0, block):
+            lanes += [self.lanes + half + j - block + shift if j >= block - shift else half + j + shift for j in range(block)]
+        return self.shuffle(row, lowered, lanes)
+
+    def load_first(self, pointer: Value, count: int) -> Value:
+        """Load `count` elements, fewer than a vector, in pieces of 2**n; the other lanes are 0."""
+        value, done, piece = self.zero(), 0, self.lanes
+        while piece:
+            if count & piece:
+                kind = ir.VectorType(self.scalar, piece)
+                part = self.b.load(self.offset(pointer, done), typ=kind, align=self.nbytes)
+                wide = self.shuffle(part, part, [min(k, piece - 1) for k in range(self.lanes)]) if piece < self.lanes else part
+                value = self.shuffle(value, wide, [self.lanes + k - done if done <= k < done + piece else k for k in range(self.lanes)])
+                done += piece
+            piece //= 2
+        return value
 
     # ---- lane order of de-interleaved vectors
 
     def _pick(self, odd: int) -> list[int]:
         """Even (odd) elements of two vectors, 128-bit block by block: one in-lane shuffle on x86."""
-        block = max(1, 16 // self.nbytes)
-        lanes = []
+        block, lanes = self.block, []
         for start in range(0, self.lanes, block):
             lanes += [start + k for k in range(odd, block, 2)] + [self.lanes + start + k for k in range(odd, block, 2)]
         return lanes
@@ -213,17 +286,15 @@ class _Planar(Emitter):
         bases = [self.offset_nbytes(row, position) for position in tile.src]
         if shift is not None:
             bases = [self.offset_nbytes(base, shift) for base in bases]
-        if spec.kw > self.lanes and spec.reloads and not any(tile.masked):
+        if spec.kw > self.lanes and spec.reloads and all(edge == _INSIDE for edge in tile.edges):
             # Vector v at tap kw + lanes is vector v + 1 at tap kw: merging those loads would fill the registers.
             bases = bases[:1] + [self.launder(base) for base in bases[1:]]
         if spec.deinterleaves:
             even, odd = self._pick(0), self._pick(1)
             for kw in kws[::2]:
                 pairs = []
-                for v, base in enumerate(bases):
-                    low = self.load_src(self.offset(base, kw), tile, v, kw)
-                    high = self.load_src(self.offset(base, kw + self.lanes), tile, v, kw + 1)
-                    pairs.append((low, high))
+                for edge, base in zip(tile.edges, bases, strict=True):
+                    pairs.append((self.load_src(base, kw, edge), self.load_src(base, kw + self.lanes, edge)))
                 yield kw, [self.shuffle(low, high, even) for low, high in pairs]
                 if kw + 1 in kws:
                     yield kw + 1, [self.shuffle(low, high, odd) for low, high in pairs]
@@ -231,9 +302,9 @@ class _Planar(Emitter):
         for kw in kws:
             phase, column = kw * spec.dw % spec.sw, kw * spec.dw // spec.sw
             vectors = []
-            for v, base in enumerate(bases):
+            for edge, base in zip(tile.edges, bases, strict=True):
                 start = self.offset_nbytes(base, self.b.mul(self.g["phase"], i64(phase))) if phase else base
-                vectors.append(self.load_src(self.offset(start, column), tile, v, kw))
+                vectors.append(self.load_src(start, column, edge))
             yield kw, vectors
 
     def add_rows(self, accs: list[Value | None], group: list[_Row], weights: Value, tile: _Tile) -> list[Value]:
@@ -401,9 +472,7 @@ class _Planar(Emitter):
 
     def load_columns(self, pointer: Value) -> Value:
         """Load a vector, or the first `tail` lanes."""
-        if not self.spec.tail:
-            return self.load(pointer)
-        return self.masked_load(pointer, ir.Constant(self.mask_type, [lane < self.spec.tail for lane in range(self.lanes)]))
+        return self.load_first(pointer, self.spec.tail) if self.spec.tail else self.load(pointer)
 
     def store_columns(self, value: Value, pointer: Value) -> None:
         """Store a vector, or its first `tail` lanes in pieces of 2**n lanes: nothing behind the row is touched."""
@@ -418,10 +487,10 @@ class _Planar(Emitter):
                 done += piece
             piece //= 2
 
-    def tile_at(self, columns: list[Value], masked: tuple[int, ...] | None = None, sets: tuple[int, ...] = ()) -> _Tile:
+    def tile_at(self, columns: list[Value], edges: tuple[_Edge, ...] | None = None) -> _Tile:
         """Return the tile whose vectors start at `columns`."""
         step = self.nbytes if self.spec.split else self.spec.sw * self.nbytes
-        return _Tile([self.b.mul(c, i64(step)) for c in columns], columns, masked or (0,) * len(columns), sets)
+        return _Tile([self.b.mul(c, i64(step)) for c in columns], columns, edges or (_INSIDE,) * len(columns))
 
     def row_block(self, block: Value, pointers: tuple[Value, ...]) -> None:
         """Compute R rows over their whole width; the last block of rows overlaps the one before."""
@@ -438,14 +507,14 @@ class _Planar(Emitter):
             self.finish(tile, self.compute(tile, src, weights, first), row, tuple(outputs))
 
         if spec.border == 1:
-            run(self.tile_at([i64(0)], (spec.left_masked,), (0,)))
+            run(self.tile_at([i64(0)], spec.edges(self.lanes)[:1]))
             return
         if spec.border == 2:
-            left, right = (i64(0), spec.left_masked, 0), (g["right"], spec.right_masked, 1)
+            left, right = zip((i64(0), g["right"]), spec.edges(self.lanes), strict=True)
             is_crowded = self.keeps_weights and spec.mo * (self.taps + 2 * spec.r) + 1 > self.target.registers
             for vectors in [[left], [right]] if is_crowded else [[left, right]]:
-                columns, masked, sets = zip(*vectors, strict=True)
-                run(self.tile_at(list(columns), masked, sets))
+                columns, edges = zip(*vectors, strict=True)
+                run(self.tile_at(list(columns), edges))
 
         def interior(t: Value, _: list[Value]) -> list[Value]:
             column = b.add(g["first"], b.mul(t, i64(spec.v * self.lanes)))

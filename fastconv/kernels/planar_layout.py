@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 #: Rows with at least this many full tiles end with one that overlaps, instead of a kernel part of its own.
 MANY_TILES = 8
+#: `before` and `after` of `Columns` where no load leaves the row.
+WITHIN = (0, 0), (0, 0)
 
 
 class RegisterTile(NamedTuple):
@@ -52,13 +51,13 @@ def choose_tile(
     else:
         mo = 1
         if kh == 1:
-            r, v, reloads = (1, 8, False) if rows == 1 else (3, 4, False)
+            r, v, reloads = (1, 8, False) if rows == 1 else (2, 4, False)
         elif stride[1] > 1:
             r, v, reloads = 2, 2, kh * kw > 9
         elif kh * kw <= 9 and inputs == 1:
             r, v, reloads = (3, 2, False) if vectors > 7 else (rows if vectors == 1 and rows <= 7 else 4, 1, False)
         elif kh <= 8:
-            r, v, reloads = 4, 3, True
+            r, v, reloads = 4, 2, True
         else:
             r, v, reloads = 6, 2, True
     if v > vectors:
@@ -82,19 +81,18 @@ class Columns(NamedTuple):
     border: int
     v: int
     rest: int
-    left_masked: int
-    right_masked: int
+    before: tuple[int, int]
+    after: tuple[int, int]
     tail: int
     right: int
     first: int
     tiles: int
     last: int
     rest_column: int
-    masks: npt.NDArray[np.int64]
 
 
 def load_offsets(kw: int, dw: int, lanes: int, *, deinterleaves: bool) -> list[int]:
-    """Return the first column, from the vector's own, of each load of a vector, in the order of the masks."""
+    """Return the first column, from the vector's own, of each load of a vector."""
     if deinterleaves:
         return [offset for tap in range(0, kw, 2) for offset in (tap, tap + lanes)]
     return [tap * dw for tap in range(kw)]
@@ -114,32 +112,37 @@ def cut_in_place(ow: int, width: int, pad: int, sw: int, offsets: list[int], lan
     lanes, v : int
         Lanes of a vector, vectors of the full tile.
     """
+    starts = [-pad, (ow - lanes) * sw - pad]
+    before = max(0, -starts[0]), max(0, -starts[1])
+    after = max(0, starts[0] + max(offsets) + lanes - width), max(0, starts[1] + max(offsets) + lanes - width)
+    if ow < lanes and pad > max(offsets):
+        return None
     if ow < lanes:
-        masks, bits = _masks([0], width, pad, sw, offsets, lanes)
-        return Columns(1, 1, 0, bits[0], 0, ow, 0, 0, 0, 0, 0, masks)
+        return Columns(1, 1, 0, (before[0], 0), (after[0], 0), ow, 0, 0, 0, 0, 0)
     low = -(-pad // sw)
     high = (width + pad - max(offsets) - lanes) // sw
     if low == 0 and high >= ow - lanes:
-        return _tiles(0, 0, ow, (0, ow - lanes), lanes, v, (0, 0), np.zeros(0, np.int64))
-    masks, bits = _masks([0, ow - lanes], width, pad, sw, offsets, lanes)
+        return _tiles(0, 0, ow, (0, ow - lanes), lanes, v)
+    if width < lanes:
+        return None
+    borders = before, after
     if ow <= 2 * lanes:
-        return Columns(2, 1, 0, bits[0], bits[1], 0, ow - lanes, 0, 0, 0, 0, masks)
+        return Columns(2, 1, 0, *borders, 0, ow - lanes, 0, 0, 0, 0)
     if low > lanes or high < ow - 2 * lanes or high < low:
         return None
-    return _tiles(2, lanes, ow - lanes, (low, high), lanes, v, (bits[0], bits[1]), masks, ow - lanes)
+    return _tiles(2, lanes, ow - lanes, (low, high), lanes, v, borders, ow - lanes)
 
 
 def cut_packed(ow: int, lanes: int, v: int) -> Columns:
     """Cut a row whose source is packed: every vector of it can be loaded."""
-    empty = np.zeros(0, np.int64)
     if ow < lanes:
-        return Columns(1, 1, 0, 0, 0, ow, 0, 0, 0, 0, 0, empty)
-    return _tiles(0, 0, ow, (0, ow - lanes), lanes, v, (0, 0), empty)
+        return Columns(1, 1, 0, *WITHIN, ow, 0, 0, 0, 0, 0)
+    return _tiles(0, 0, ow, (0, ow - lanes), lanes, v)
 
 
 def _tiles(
-    border: int, start: int, stop: int, limits: tuple[int, int], lanes: int, v: int, bits: tuple[int, int],
-    masks: npt.NDArray[np.int64], right: int = 0,
+    border: int, start: int, stop: int, limits: tuple[int, int], lanes: int, v: int,
+    borders: tuple[tuple[int, int], tuple[int, int]] = WITHIN, right: int = 0,
 ) -> Columns:  # fmt: skip
     """Cover columns start .. stop - 1 by tiles of v vectors, whose columns lie within `limits`, and one of `rest`."""
     low, high = limits
@@ -150,12 +153,5 @@ def _tiles(
         tiles, rest = tiles + 1, 0
     last = min(stop - v * lanes, high - (v - 1) * lanes) if not rest else start + (tiles - 1) * v * lanes
     rest_column = max(low, min(stop - rest * lanes, high - (rest - 1) * lanes)) if rest else 0
-    return Columns(border, v, rest, *bits, 0, right, start, tiles, max(low, last), rest_column, masks)
+    return Columns(border, v, rest, *borders, 0, right, start, tiles, max(low, last), rest_column)
 
-
-def _masks(columns: list[int], width: int, pad: int, sw: int, offsets: list[int], lanes: int) -> tuple[npt.NDArray[np.int64], list[int]]:
-    """Return the masks [vector][load][lane] of border vectors and, per vector, the bits of the loads that need them."""
-    starts = np.array(columns)[:, None, None] * sw - pad + np.array(offsets)[None, :, None] + np.arange(lanes)
-    inside = (starts >= 0) & (starts < width)
-    bits = [sum(1 << int(q) for q in np.flatnonzero(~part.all(axis=1))) for part in inside]
-    return np.where(inside, np.int64(-1), np.int64(0)), bits

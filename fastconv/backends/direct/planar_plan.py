@@ -58,8 +58,8 @@ class PlanarLayout:
         c = self.columns
         epilogue = BIAS * p.has_bias + RESIDUAL * p.has_residual + ACTIVATION * (p.activation is not None)
         self.spec = PlanarSpec(
-            tile.mo, tile.r, c.v, c.rest, p.kh, p.kw, p.sh, p.sw, p.dh, p.dw, int(self.inputs > 1), c.border, c.left_masked,
-            c.right_masked, c.tail, int(not self.is_in_place), int(tile.reloads), epilogue,
+            tile.mo, tile.r, c.v, c.rest, p.kh, p.kw, p.sh, p.sw, p.dh, p.dw, int(self.inputs > 1), c.border, *c.before, *c.after,
+            c.tail, int(not self.is_in_place), int(tile.reloads), epilogue,
         )  # fmt: skip
         self.planes, self.blocks = p.oc // tile.mo, outputs // tile.mo
         self.row_span = (p.kh - 1) * p.dh + 1
@@ -140,7 +140,6 @@ class PlanarPlan(Plan):
         self._bias = None if bias is None else bias.copy()
         self._activation, low, high = activation_code(p.activation)
         self._limits = np.array([low, high], p.dtype)
-        self._masks = layout.columns.masks.astype(f"i{p.itemsize}")
         self._pad_row = np.full(p.iw + p.pw_lo + p.pw_hi + 4 * layout.lanes, p.padding_value, p.dtype)
         self._packed_rows = np.arange(layout.strip_rows, dtype=np.int64) * layout.packed_row
         self._functions = planar_functions(p.dtype, *layout.spec)
@@ -203,7 +202,7 @@ class PlanarPlan(Plan):
             "reduction": layout.inputs, "reduction_step": reduction_step, "src_step": src_step,
             "weights_step": self._weights[0].nbytes, "dst_step": mo * dst[1], "bias_step": mo * p.itemsize,
             "residual_step": mo * residual[1], "dst_row": dst[2], "dst_channel": dst[1], "residual_row": residual[2],
-            "residual_channel": residual[1], "pad_row": address(self._pad_row), "masks": address(self._masks),
+            "residual_channel": residual[1], "pad_row": address(self._pad_row),
             "right": c.right, "first": c.first, "tiles": c.tiles, "last": c.last, "rest": c.rest_column, "phase": layout.phase,
             "activation": self._activation, "limits": address(self._limits),
             "packed_row": layout.packed_row, "width": p.iw, "src_column": src[3], "shift": p.pw_lo,
