@@ -16,15 +16,39 @@ from fastconv.plans import Plan, address
 
 #: Packed weights and copies of weights that the cache may hold altogether.
 CACHE_NBYTES = 64 * 2**20
+#: Requests remembered at most, those without a plan included.
+MAX_ENTRIES = 1024
+#: Up to this size, a copy made for the comparison costs less than looking up two addresses.
+SMALL_NBYTES = 2048
+
+
+class Snapshot:
+    """The bytes of an array as they were, in C order, to compare others of the same shape and dtype with."""
+
+    __slots__ = ("_array", "_at", "_bytes", "nbytes")
+
+    def __init__(self, array: Array) -> None:
+        self.nbytes = array.nbytes
+        self._bytes = array.tobytes() if array.nbytes <= SMALL_NBYTES else b""
+        self._array = None if self._bytes else array.copy(order="C")
+        self._at = 0 if self._array is None else address(self._array)
+
+    def is_still(self, array: Array) -> bool:
+        """Tell whether `array` has these bytes (so that NaN equals itself, and 0.0 is not -0.0)."""
+        if self._array is None:
+            return array.tobytes() == self._bytes
+        if not array.flags.c_contiguous:
+            array = np.ascontiguousarray(array)
+        return same_bytes(self._at, address(array), self.nbytes)
 
 
 @dataclass
 class _Entry:
-    """A plan with a copy of the weights it was made from; both None until the same array comes a second time."""
+    """A plan with the weights it was made from; None until the same array comes a second time."""
 
     seen: weakref.ref[Array]
-    w: Array | None = None
-    bias: Array | None = None
+    w: Snapshot | None = None
+    bias: Snapshot | None = None
     plan: Plan | None = None
 
     @property
@@ -54,16 +78,20 @@ class PlanCache:
         return self._nbytes
 
     def find(self, key: Hashable, w: Array, bias: Array | None) -> Plan | None:
-        """Return the plan kept for `key` if it was made from weights and bias with the same bytes."""
-        with self._lock:
-            entry = self._entries.get(key)
-            if entry is None or entry.plan is None or entry.w is None:
-                return None
+        """Return the plan kept for `key` if it was made from weights and bias with the same bytes.
+
+        Shapes and dtypes of both are a part of what `key` stands for; they are not compared here.
+        """
+        # Without the lock: each step on the table is one operation of the interpreter.
+        entry = self._entries.get(key)
+        if entry is None or entry.w is None or not entry.w.is_still(w):
+            return None
+        if entry.bias is not None and bias is not None and not entry.bias.is_still(bias):
+            return None
+        try:  # noqa: SIM105  contextlib.suppress costs a microsecond
             self._entries.move_to_end(key)
-        if not has_same_bytes(entry.w, w):
-            return None
-        if entry.bias is not None and bias is not None and not has_same_bytes(entry.bias, bias):
-            return None
+        except KeyError:  # another thread has just dropped it
+            pass
         return entry.plan
 
     def offer(self, key: Hashable, w: Array, bias: Array | None, plan: Plan) -> None:
@@ -74,7 +102,7 @@ class PlanCache:
                 self._nbytes -= entry.nbytes
             new = _Entry(weakref.ref(w))
             if entry is not None and entry.seen() is w and entry.plan is None:
-                new.w, new.bias, new.plan = w.copy(), None if bias is None else bias.copy(), plan
+                new.w, new.bias, new.plan = Snapshot(w), None if bias is None else Snapshot(bias), plan
             if new.nbytes > self.limit_nbytes:
                 new = _Entry(weakref.ref(w))
             self._entries[key] = new
@@ -88,18 +116,3 @@ class PlanCache:
         with self._lock:
             self._entries.clear()
             self._nbytes = 0
-
-
-#: Requests remembered at most, those without a plan included.
-MAX_ENTRIES = 1024
-
-
-def has_same_bytes(a: Array, b: Array) -> bool:
-    """Tell whether two arrays have equal shape, dtype and bytes (so that NaN equals itself, and 0.0 is not -0.0)."""
-    if a.shape != b.shape or a.dtype != b.dtype:
-        return False
-    if not a.flags.c_contiguous:
-        a = np.ascontiguousarray(a)
-    if not b.flags.c_contiguous:
-        b = np.ascontiguousarray(b)
-    return same_bytes(address(a), address(b), a.nbytes)

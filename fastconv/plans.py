@@ -82,6 +82,7 @@ class Plan(ABC):
         self.description = description
         self._subject = "plan"
         self._dtype = np.dtype(problem.dtype)
+        self._has_residual, self._is_empty = problem.has_residual, not problem.mb
         self._set_form(CANONICAL)
         self._origin: tuple[Callable[..., Plan], tuple[Any, ...], dict[str, Any]] | None = None
 
@@ -134,13 +135,12 @@ class Plan(ABC):
         ShapeError, DTypeError
             If an array does not fit the plan.
         """
-        x = np.asarray(x)
-        if x.shape != self._x_shape or x.dtype != self._dtype:
+        if type(x) is not np.ndarray:
+            x = np.asarray(x)
+        if x.shape != self._x_shape or (x.dtype is not self._dtype and x.dtype != self._dtype):
             self._refuse("x", x, self._x_shape)
-        if residual is not None:
-            residual = np.asarray(residual)
-        if self.problem.has_residual or residual is not None:
-            self._check_residual(residual)
+        if residual is not None or self._has_residual:
+            residual = self._checked_residual(residual)
         if out is None:
             target = result = np.empty(self._out_shape, self._dtype)
         else:
@@ -148,25 +148,30 @@ class Plan(ABC):
             result = out
             overlaps = np.may_share_memory(out, x) or (residual is not None and np.may_share_memory(out, residual))
             target = np.empty(self._out_shape, self._dtype) if overlaps or not out.flags.aligned else out
-        if self.problem.mb:
+        if self._is_empty:
+            return result
+        if not x.flags.aligned:
+            x = x.copy()
+        if self._is_canonical:
+            self.execute(x, residual, target)
+        else:
             form = self._form
-            if self._is_canonical:
-                self.execute(_aligned(x), residual if residual is None else _aligned(residual), target)
-            else:
-                added = None if residual is None else _aligned(form.canonical(residual))
-                self.execute(_aligned(form.canonical(x)), added, form.canonical(target))
+            self.execute(form.canonical(x), None if residual is None else form.canonical(residual), form.canonical(target))
         if target is not result:
             result[...] = target
         return result
 
-    def _check_residual(self, residual: Array | None) -> None:
-        if residual is None or not self.problem.has_residual:
+    def _checked_residual(self, residual: Array | None) -> Array:
+        """Return the residual as an aligned array; raise unless there is one exactly if the plan was made for it."""
+        if residual is None or not self._has_residual:
             raise ShapeError(
-                f"{self._subject}: it was made {'with' if self.problem.has_residual else 'without'} a residual, but the call gives "
+                f"{self._subject}: it was made {'with' if self._has_residual else 'without'} a residual, but the call gives "
                 f"{'none' if residual is None else 'one'}."
             )
+        residual = np.asarray(residual)
         if residual.shape != self._out_shape or residual.dtype != self._dtype:
             self._refuse("residual", residual, self._out_shape)
+        return residual if residual.flags.aligned else residual.copy()
 
     def _refuse(self, name: str, array: Array, shape: tuple[int, ...]) -> NoReturn:
         if array.shape != shape:
@@ -209,10 +214,6 @@ def check_out(subject: str, out: Array, shape: tuple[int, ...], dtype: str) -> N
         raise ValueError(f"{subject}: out has a stride of 0, so its elements share memory. Pass an array with elements of its own.")
 
 
-def _aligned(array: Array) -> Array:
-    return array if array.flags.aligned else array.copy()
-
-
 def row_contiguous(array: Array) -> Array:
     """Return `array` (N, C, H, W) with neighbouring columns or neighbouring channels next to each other, copied if need be.
 
@@ -236,12 +237,15 @@ def _address_by_interface(array: Array) -> int:
     return pointer
 
 
-def _address_by_header(array: Array) -> int:
-    """Read the data pointer, which NumPy's C ABI puts first behind the object header: 0.3 us against 1.5 us."""
-    return ctypes.c_size_t.from_address(id(array) + _HEADER_NBYTES).value
-
-
 _HEADER_NBYTES = object.__basicsize__
+
+
+def _address_by_header(array: Array, _word_at: Any = ctypes.c_size_t.from_address, _offset: int = _HEADER_NBYTES) -> int:
+    """Read the data pointer, which NumPy's C ABI puts first behind the object header: 0.5 us against 3.3 us."""
+    pointer: int = _word_at(id(array) + _offset).value
+    return pointer
+
+
 _probe = np.zeros(3)[1:]
 _header_holds_address = sys.implementation.name == "cpython" and _address_by_header(_probe) == _address_by_interface(_probe)
 

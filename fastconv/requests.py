@@ -57,22 +57,29 @@ def requested(words: tuple[Any, ...], x: Array, w: Array, bias: Array | None, re
     ShapeError, DTypeError, ValueError
         As the public functions say.
     """
-    key = (
-        x.shape, w.shape, x.dtype, w.dtype,
-        None if bias is None else (bias.shape, bias.dtype), None if residual is None else (residual.shape, residual.dtype),
-    )  # fmt: skip
-    kinds = None if tuple not in map(type, words) else _kinds(words)
+    _, _, stride, padding, dilation, groups, *_ = words
+    # Equal words are equally right, but for these four: 1.0 is wrong where 1 is right.
+    is_plain = type(stride) is type(dilation) is type(groups) is int and (type(padding) is int or type(padding) is str)
+    kinds = None if is_plain else _kinds(words[2:6])
+    extra = () if bias is None and residual is None else (_meta(bias), _meta(residual))
     try:
-        return _request(kinds, *key, *words)
+        return _request(kinds, words, x.shape, w.shape, x.dtype, w.dtype, *extra)
     except TypeError as error:
         if isinstance(error, DTypeError):
             raise
     # A list is not hashable; the same numbers in a tuple are.
-    return _request(_kinds(words), *key, *_frozen(words))
+    return _request(_kinds(words[2:6]), _frozen(words), x.shape, w.shape, x.dtype, w.dtype, *extra)
+
+
+_Meta = tuple[tuple[int, ...], np.dtype[Any]]
+
+
+def _meta(array: Array | None) -> _Meta | None:
+    return None if array is None else (array.shape, array.dtype)
 
 
 def _kinds(value: Any) -> Any:
-    """Return the types of everything inside a tuple: a part of the cache's key, which looks at outermost types only."""
+    """Return the types of everything inside a tuple."""
     return tuple(map(_kinds, value)) if isinstance(value, tuple | list) else type(value)
 
 
@@ -82,20 +89,16 @@ def _frozen(value: Any) -> Any:
     return value
 
 
-_Meta = tuple[tuple[int, ...], np.dtype[Any]]
-
-
-# Typed, so that a wrong 1.0 is not taken for an earlier right 1.
-@functools.lru_cache(maxsize=4096, typed=True)
+@functools.lru_cache(maxsize=4096)
 def _request(
-    kinds: Any,  # noqa: ARG001  part of the key
+    kinds: Any,  # noqa: ARG001  a part of the key
+    words: tuple[Any, ...],
     x_shape: tuple[int, ...],
     w_shape: tuple[int, ...],
     x_dtype: np.dtype[Any],
     w_dtype: np.dtype[Any],
-    bias: _Meta | None,
-    residual: _Meta | None,
-    *words: Any,
+    bias: _Meta | None = None,
+    residual: _Meta | None = None,
 ) -> Request:
     dtypes = (x_dtype, w_dtype, *(meta[1] for meta in (bias, residual) if meta is not None))
     return _validated(Words(*words), x_shape, w_shape, dtypes, None if bias is None else bias[0], None if residual is None else residual[0])

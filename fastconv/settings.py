@@ -232,10 +232,17 @@ def get_config() -> Config:
     ...     fastconv.get_config().threads
     1
     """
-    return _resolve(_process_layer, _contexts.get(), ())
+    global _last  # noqa: PLW0603  one tuple, exchanged as a whole
+    process, contexts, last = _process_layer, _contexts.get(), _last
+    if last[0] is not process or last[1] is not contexts:
+        last = _last = (process, contexts, _resolve(process, contexts, ()))
+    found: Config = last[2]
+    return found
 
 
 _process_layer: _Layer = ()
+#: The two layers of the last call with what they gave: most calls meet the same.
+_last: Any = (None, None, None)
 
 
 def set_config(**settings: Any) -> None:
@@ -291,5 +298,7 @@ def config(**settings: Any) -> Config:
 
 def forget_sources() -> None:
     """Read environment and files anew at the next use."""
+    global _last  # noqa: PLW0603
     _base_layers.cache_clear()
     _resolve.cache_clear()
+    _last = (None, None, None)

@@ -145,31 +145,32 @@ class PlanarPlan(Plan):
         self._functions = planar_functions(p.dtype, *layout.spec)
         self._geometries: dict[Any, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = {}
         self._lock = threading.Lock()
-
-    @property
-    def weights_address(self) -> int:
-        """Address of the packed weights."""
-        return address(self._weights)
-
-    @property
-    def bias_address(self) -> int:
-        """Address of the bias, 0 if there is none."""
-        return 0 if self._bias is None else address(self._bias)
+        #: Addresses of the packed weights and of the bias, 0 if there is none.
+        self.weights_address = address(self._weights)
+        self.bias_address = 0 if self._bias is None else address(self._bias)
+        self._item = p.itemsize
+        self._is_one_task = p.mb * layout.chunks * layout.strips <= 1
 
     def execute(self, x: Array, residual: Array | None, out: Array) -> None:
         """Compute into `out`; sources, residuals and results without contiguous rows are copied."""
-        p, item = self.problem, self.problem.itemsize
-        if self.layout.is_in_place and x.strides[3] != item and p.iw > 1:
+        x_strides, strides, item = x.strides, out.strides, self._item
+        target = out
+        if x_strides[3] != item and self.layout.is_in_place and self.problem.iw > 1:
             x = np.ascontiguousarray(x)
-        if residual is not None and residual.strides[3] != item:
-            residual = np.ascontiguousarray(residual)
-        target = out if out.strides[3] == item or p.ow == 1 else np.empty(p.out_shape, p.dtype)
-        added = target if residual is None else residual
-        geometry, _ = self.geometry(x.strides, target.strides, added.strides)
-        planar_run(
-            pool.handle(self.threads), self.threads, geometry, address(x), self.weights_address, address(target),
-            self.bias_address, address(added),
-        )  # fmt: skip
+            x_strides = x.strides
+        if strides[3] != item and self.problem.ow > 1:
+            target = np.empty(self.problem.out_shape, self.problem.dtype)
+            strides = target.strides
+        at = added = address(target)
+        added_strides = strides
+        if residual is not None:
+            if residual.strides[3] != item:
+                residual = np.ascontiguousarray(residual)
+            added, added_strides = address(residual), residual.strides
+        found = self._geometries.get((x_strides, strides, added_strides))
+        geometry, _ = self.geometry(x_strides, strides, added_strides) if found is None else found
+        ctl = 0 if self._is_one_task else pool.handle(self.threads)
+        planar_run(ctl, self.threads, geometry, address(x), self.weights_address, at, self.bias_address, added)
         if target is not out:
             out[...] = target
 
