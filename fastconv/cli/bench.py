@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
-import importlib
 import shlex
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from fastconv.backends import named, suggestion
@@ -25,6 +22,7 @@ from fastconv.cli.report import html_report
 from fastconv.cli.results import CaseResult, Row, Run, geometric_mean
 from fastconv.kernels.peak import measured_peak
 from fastconv.settings import Config, config
+from fastconv.tuning import blas_threads
 
 #: A look at the peak after each case; the highest value of the run counts.
 PEAK_LOOK_S = 0.02
@@ -97,18 +95,6 @@ def _cases(options: argparse.Namespace) -> list[Case]:
     names = options.layers or ["photograph", *(QUICK_LAYERS if options.quick else ["all"])]
     cases = photograph_cases(options.image) if "photograph" in names or options.image else []
     return cases + [layer_case(heading, layer) for heading, layer in chosen_layers([name for name in names if name != "photograph"])]
-
-
-@contextmanager
-def blas_threads(count: int) -> Iterator[None]:
-    """Hold BLAS, which im2col multiplies with, to `count` threads where threadpoolctl is installed."""
-    try:
-        control = importlib.import_module("threadpoolctl")
-    except ImportError:
-        yield
-        return
-    with control.threadpool_limits(count, user_api="blas"):
-        yield
 
 
 def _measured(
