@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastconv import planner
+from fastconv import planner, wisdom
 from fastconv._typing import Activation, Array, DataFormat, Padding, PaddingMode, Pair
 from fastconv.backends import plan_by_name
 from fastconv.plan_cache import PlanCache
@@ -37,17 +37,18 @@ def _convolve(
     config = get_config()
     if out is not None:
         check_out(subject, out, asked.form.user_shape(asked.problem.out_shape), asked.problem.dtype)
-    key = (asked, config, backend, flip_kernel)
-    plan = _one_shot_plans.find(key, weights, bias)
+    plan = _one_shot_plans.find((asked, config, backend, flip_kernel, wisdom.changes), weights, bias)
     if plan is None:
         plan = _one_shot_plan(asked, config, backend, weights, bias, flip_kernel=flip_kernel)
-        _one_shot_plans.offer(key, weights, bias, plan)
+        _one_shot_plans.offer((asked, config, backend, flip_kernel, wisdom.changes), weights, bias, plan)
     dtype = asked.dtype
-    if source.dtype != dtype:
+    if source.dtype is not dtype and source.dtype != dtype:
         source = source.astype(dtype)
     if residual is not None:
         residual = residual.astype(dtype, copy=False)
-    if out is not None and overlaps(out, (weights, bias)):
+    if out is None:
+        return plan(source, residual)
+    if overlaps(out, (weights, bias)):
         out[...] = plan(source, residual)
         return out
     return plan(source, residual, out=out)

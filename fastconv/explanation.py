@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import html
 from dataclasses import dataclass
 
+import numpy as np
+
+from fastconv.backends import workspace_nbytes
+from fastconv.backends.base import Algorithm, workspace_limit
 from fastconv.calibration import current_machine
 from fastconv.planner import Decision, decide
 from fastconv.problem import ConvProblem
 from fastconv.settings import Config
 
-_COLUMNS = ("backend", "", "predicted", "measured", "GFLOP", "MB moved", "errors", "remark")
-_NUMBERS = range(2, 6)
+_COLUMNS = ("backend", "", "predicted", "measured", "GFLOP", "MB moved", "MB workspace", "error bound", "errors", "remark")
+_NUMBERS = range(2, 8)
+#: Outputs along each axis that `typical_bound` looks at: a tile of Winograd's has at most 6.
+FEW_OUTPUTS = 7
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,8 @@ class Explanation:
     decision : Decision
         The chosen algorithm, the source that decided, and every candidate.
     rows : tuple of tuple of str
-        The table's cells: backend, mark, predicted and measured time, flops, bytes moved, error class, remark.
+        The table's cells: backend, mark, predicted and measured time, flops, bytes moved, workspace, the bound on the error
+        relative to sum |x||w| (see `typical_bound`), error class, remark.
     """
 
     problem: ConvProblem
@@ -66,14 +74,41 @@ def explained(problem: ConvProblem, config: Config, backend: str | None = None, 
         algorithm = candidate.algorithm
         mark = "<-" if algorithm is decision.algorithm else ""
         if candidate.predicted_s is None:
-            rows.append((algorithm.name, mark, "", "", "", "", algorithm.rounding, f"no: {candidate.reason}"))
+            rows.append((algorithm.name, mark, "", "", "", "", "", "", algorithm.rounding, f"no: {candidate.reason}"))
             continue
         work = algorithm.work(algorithm.computed(problem), machine)
-        times = (_duration(candidate.predicted_s), _duration(candidate.measured_s))
-        counts = (f"{work.flops / 1e9:.3g}", f"{work.nbytes / 1e6:.3g}")
-        remark = f"no: {candidate.reason}" if candidate.reason else algorithm.summary
-        rows.append((algorithm.name, mark, *times, *counts, algorithm.rounding, remark))
+        workspace = workspace_nbytes(algorithm, problem, config.threads, config.max_workspace)
+        reason = candidate.reason
+        if reason is None and workspace is None:
+            reason = f"it does not fit into the workspace, {workspace_limit(problem, config.max_workspace)} bytes"
+        numbers = (
+            _duration(candidate.predicted_s), _duration(candidate.measured_s), f"{work.flops / 1e9:.3g}", f"{work.nbytes / 1e6:.3g}",
+            "" if workspace is None else f"{workspace / 1e6:.3g}", f"{typical_bound(algorithm, problem):.1e}",
+        )  # fmt: skip
+        rows.append((algorithm.name, mark, *numbers, algorithm.rounding, f"no: {reason}" if reason else algorithm.summary))
     return Explanation(problem, decision, tuple(rows))
+
+
+@functools.lru_cache(maxsize=1024)
+def typical_bound(algorithm: Algorithm, problem: ConvProblem) -> float:
+    """Return the bound on the error relative to sum |x||w|, for x and w uniform in (-1, 1).
+
+    It is the largest of `Algorithm.error_bound` over one output channel; of an image cut down to a few tiles, unless
+    the error depends on the norm of the whole image. The sum is taken as its mean, a quarter of the number of products.
+    """
+    p = algorithm.computed(problem)
+    if p.is_integer:
+        return 0.0
+    p = p.replace(
+        mb=1, g=1, ic=p.ic // p.g, oc=1, ph_lo=0, ph_hi=0, pw_lo=0, pw_hi=0, padding_mode="zeros", padding_value=0,
+        ih=max(p.ih, p.dh * (p.kh - 1) + 1), iw=max(p.iw, p.dw * (p.kw - 1) + 1),
+        has_bias=False, has_residual=False, activation=None,
+    )  # fmt: skip
+    if algorithm.rounding != "normwise":
+        p = p.replace(ih=min(p.ih, p.dh * (p.kh - 1) + 1 + FEW_OUTPUTS * p.sh), iw=min(p.iw, p.dw * (p.kw - 1) + 1 + FEW_OUTPUTS * p.sw))
+    rng = np.random.default_rng(0)
+    x, w = (rng.uniform(-1, 1, shape).astype(p.dtype) for shape in (p.x_shape, p.w_shape))
+    return float(algorithm.error_bound(p, x, w).max()) / (p.reduction / 4)
 
 
 def _duration(seconds: float | None) -> str:

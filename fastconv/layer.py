@@ -6,8 +6,10 @@ import threading
 from collections import OrderedDict
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
+from fastconv import wisdom
 from fastconv._typing import Activation, Array, DataFormat, Padding, PaddingMode, Pair
 from fastconv.api import made_plan
 from fastconv.errors import ShapeError
@@ -15,8 +17,10 @@ from fastconv.plans import Plan, check_out
 from fastconv.requests import Request, as_array, fixed_request, promise, requested
 from fastconv.settings import get_config
 
-#: Plans that a `Conv2d` keeps, one per shape, dtype and setting that it met last.
+#: Plans that a `Conv2d` keeps, one per shape, dtype and setting that it met last, and the bytes of their packed
+#: weights together; one is always kept.
 PLANS_PER_LAYER = 16
+PLANS_NBYTES = 256 * 2**20
 
 
 class Conv2d:
@@ -32,7 +36,7 @@ class Conv2d:
     Notes
     -----
     **Memory** it keeps a plan, with packed weights, for each of the last 16 combinations of shape, dtype and
-    settings that it met.
+    settings that it met, or fewer, so that the packed weights together stay below 256 MiB.
 
     Examples
     --------
@@ -87,30 +91,36 @@ class Conv2d:
 
     def _plan(self, asked: Request) -> Plan:
         config = get_config()
-        key = (asked, config)
-        with self._lock:
-            found = self._plans.get(key)
-            if found is not None:
+        key = (asked, config, wisdom.changes)
+        found = self._plans.get(key)
+        if found is not None:
+            try:  # noqa: SIM105  contextlib.suppress costs a microsecond
                 self._plans.move_to_end(key)
-                return found
+            except KeyError:  # another thread has just dropped it
+                pass
+            return found
         # Made outside the lock: other threads go on, and two that make the same plan make equal ones.
         made = made_plan(asked, config, self._backend, self._w, self._bias, flip_kernel=self._flip_kernel).in_form(asked.form, "Conv2d")
         with self._lock:
-            self._plans[key] = made
-            while len(self._plans) > PLANS_PER_LAYER:
+            self._plans[asked, config, wisdom.changes] = made  # it may be the making that opened the wisdom
+            while len(self._plans) > 1 and (
+                len(self._plans) > PLANS_PER_LAYER or sum(plan.packed_nbytes for plan in self._plans.values()) > PLANS_NBYTES
+            ):
                 self._plans.popitem(last=False)
         return made
 
     def __call__(self, x: npt.ArrayLike, residual: npt.ArrayLike | None = None, *, out: Array | None = None) -> Array:
         """Convolve `x` of shape (N, C_in, H, W) or (C_in, H, W); see `conv2d` for result and errors."""
-        source = as_array("Conv2d", "x", x)
+        source = x if type(x) is np.ndarray else as_array("Conv2d", "x", x)
         added = None if residual is None else as_array("Conv2d", "residual", residual)
         asked = self._requested(source, added)
         dtype = asked.dtype
         if out is not None:
             check_out("Conv2d", out, asked.form.user_shape(asked.problem.out_shape), asked.problem.dtype)
         made = self._plan(asked)
-        return made(source.astype(dtype, copy=False), None if added is None else added.astype(dtype, copy=False), out=out)
+        if source.dtype is not dtype:
+            source = source.astype(dtype, copy=False)
+        return made(source, None if added is None else added.astype(dtype, copy=False), out=out)
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()

@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 
 from fastconv._typing import Array
-from fastconv.backends import TABLE, make_plan, named, suggestion
+from fastconv.backends import TABLE, make_plan, named, suggestion, workspace_nbytes
 from fastconv.backends.base import Algorithm
 from fastconv.calibration import current_machine
 from fastconv.cost import predicted_s
@@ -54,7 +54,7 @@ class Decision:
     candidates : tuple of Candidate
         The whole table, in its order.
     ranked : tuple of Algorithm
-        Those that may be chosen, the best first.
+        Those that may be chosen: the best that fits into the workspace, then the others, the best first.
     """
 
     algorithm: Algorithm
@@ -87,7 +87,7 @@ def decide(problem: ConvProblem, config: Config, backend: str | None = None, *, 
         If the named backend cannot compute the problem.
     """
     known = opened(config.wisdom)
-    return _decide(problem, config, backend, is_prepared, 0 if known is None else known.generation)
+    return _decide(problem, config, backend, is_prepared, 0 if known is None else known.refresh())
 
 
 @functools.lru_cache(maxsize=4096)
@@ -119,10 +119,16 @@ def _decide(problem: ConvProblem, config: Config, backend: str | None, is_prepar
     if not possible:  # a family all of whose variants need a laxer setting: it was named, so the first that can is taken
         possible = [candidate for candidate in candidates if candidate.algorithm in allowed and candidate.predicted_s is not None]
     ranked = sorted(possible, key=_rank)
-    best = ranked[0]
+    # Where nothing fits, the best is taken for its making to say what it needs.
+    best = next((candidate for candidate in ranked if _fits(candidate, problem, config)), ranked[0])
+    ranked = [best, *(candidate for candidate in ranked if candidate is not best)]
     how = "cost model" if best.measured_s is None else "wisdom"
     source = how if name == "auto" else "argument" if backend is not None else "config"
     return Decision(best.algorithm, source, tuple(candidates), tuple(candidate.algorithm for candidate in ranked))
+
+
+def _fits(candidate: Candidate, problem: ConvProblem, config: Config) -> bool:
+    return workspace_nbytes(candidate.algorithm, problem, config.threads, config.max_workspace) is not None
 
 
 def _rank(candidate: Candidate) -> tuple[bool, float]:
@@ -144,17 +150,11 @@ def _timed(
 
 
 def prepare(decision: Decision, problem: ConvProblem, config: Config, w: Array, bias: Array | None) -> Plan:
-    """Return a plan of the decided algorithm; where its workspace does not fit, of the next best that is allowed.
+    """Return a plan of the decided algorithm.
 
     Raises
     ------
     UnsupportedProblem
         If no allowed algorithm can work within the workspace; a backend that was named is not replaced.
     """
-    *preferred, last = decision.ranked
-    for row in preferred:
-        try:
-            return make_plan(row, problem, w, bias, threads=config.threads, max_workspace=config.max_workspace)
-        except UnsupportedProblem:  # noqa: PERF203  rare, and the next one is tried
-            continue
-    return make_plan(last, problem, w, bias, threads=config.threads, max_workspace=config.max_workspace)
+    return make_plan(decision.algorithm, problem, w, bias, threads=config.threads, max_workspace=config.max_workspace)

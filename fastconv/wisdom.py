@@ -16,6 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numba
+import numpy as np
+
 from fastconv._version import __version__
 from fastconv.errors import WisdomError
 from fastconv.problem import ConvProblem
@@ -26,6 +29,8 @@ FORMAT_VERSION = 1
 LOCK_TIMEOUT_S = 10.0
 #: A lock file older than this was left by a process that died.
 LOCK_STALE_S = 60.0
+#: Grows whenever any wisdom of this process changes, so that plans chosen before can be told from those after.
+changes = 0
 #: A larger file is not wisdom.
 LARGEST_NBYTES = 64 * 2**20
 
@@ -55,11 +60,12 @@ def wisdom_path(setting: str) -> Path | None:
 
 @functools.cache
 def machine_key() -> str:
-    """Return what tells machines apart for timings: CPU model, instruction set, cores and the fastconv version."""
+    """Return what tells machines apart for timings: CPU model, instruction set, cores, and the versions of what makes the code."""
     from fastconv.kernels.target import host  # noqa: PLC0415  starts LLVM
     from fastconv.machine import usable_cores  # noqa: PLC0415
 
-    return f"{_cpu_name()} | {host().name} | {usable_cores()} cores | fastconv {__version__}"
+    versions = f"fastconv {__version__}, numba {numba.__version__}, numpy {np.__version__}"
+    return f"{_cpu_name()} | {host().name} | {usable_cores()} cores | {versions}"
 
 
 def _cpu_name() -> str:
@@ -112,6 +118,7 @@ class Wisdom:
 
     def refresh(self) -> int:
         """Look whether the file has changed; return the generation."""
+        global changes  # noqa: PLW0603  one count over all files
         try:
             status = self.path.stat()
             stamp = (status.st_mtime_ns, status.st_size)
@@ -121,6 +128,7 @@ class Wisdom:
             if stamp != self._stamp or self.generation == 0:
                 self._stamp = stamp
                 self.generation += 1
+                changes += 1
                 self._content = {} if stamp is None else self._read_or_complain()
         return self.generation
 

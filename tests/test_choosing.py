@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 import fastconv
-from fastconv.backends import TABLE
-from fastconv.calibration import current_machine
+from fastconv.backends import TABLE, workspace_nbytes
+from fastconv.calibration import current_machine, measured_rates
+from fastconv.cli.cases import builtin_layers
 from fastconv.cost import predicted_s
-from fastconv.machine import RATES, measured_rates, nominal_machine
+from fastconv.machine import COPY_NBYTES, RATES, nominal_machine
 from fastconv.planner import decide
 from fastconv.problem import ConvProblem
 from fastconv.wisdom import Wisdom
@@ -59,6 +60,24 @@ def test_work_is_positive_and_grows_with_the_batch(row):
         seconds = [predicted_s(row.work(p, machine), p, machine, 1, is_prepared=True) for p in (problem, problem.replace(mb=64))]
         assert 0 < seconds[0] < seconds[1]
         assert predicted_s(row.work(problem, machine), problem, machine, 1, is_prepared=False) >= seconds[0]
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_no_layer_takes_more_than_64_mib_or_a_tenth_of_its_arrays(row):
+    for _, layers in builtin_layers().values():
+        for problem in (layer.problem for layer in layers):
+            if row.why_not(problem) is None:
+                booked = workspace_nbytes(row, problem, 2, None)
+                assert booked is None or booked <= max(64 * 2**20, (problem.x_nbytes + problem.out_nbytes) / 10)
+
+
+def test_bandwidth_lies_between_those_of_the_levels():
+    machine = nominal_machine()
+    sizes = list(COPY_NBYTES.values())
+    assert [machine.bandwidth_within(size) for size in sizes] == pytest.approx([getattr(machine, name) for name in COPY_NBYTES])
+    assert machine.bandwidth_within(1) == machine.l1_bandwidth
+    assert machine.bandwidth_within(1e12) == machine.bandwidth
+    assert machine.cache_bandwidth < machine.bandwidth_within(1e6) < machine.l2_bandwidth
 
 
 def test_calibration_is_measured_once_and_kept(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 import fastconv
 import oracle
 from cases import Case, cases, integers, plan, reals, supported
-from fastconv.backends import TABLE
+from fastconv.backends import TABLE, make_plan, workspace_nbytes
 from fastconv.backends.base import Algorithm
 from fastconv.problem import ConvProblem
 
@@ -94,12 +94,14 @@ def test_what_a_plan_tells_of_itself(algorithm: Algorithm) -> None:
 @algorithms
 @pytest.mark.parametrize("limit", [0, 1000, 100_000])
 def test_workspace_stays_within_its_limit_or_the_plan_is_refused(algorithm: Algorithm, limit: int) -> None:
-    with fastconv.config(max_workspace=limit):
+    booked = workspace_nbytes(algorithm, ConvProblem.parse("g1mb1ic8ih60iw64oc8kh3kw3sh1sw1ph1pw1dh1dw1:float32"), 1, limit)
+    with fastconv.config(max_workspace=limit, threads=1):
         try:
             kept = fastconv.plan((1, 8, 60, 64), np.ones((8, 8, 3, 3), np.float32), padding=1, backend=algorithm.name)
         except fastconv.UnsupportedProblem:
+            assert booked is None
             return
-        assert kept.workspace_nbytes <= limit
+        assert kept.workspace_nbytes == booked <= limit
         np.testing.assert_allclose(kept(np.ones((1, 8, 60, 64), np.float32))[0, 0, 1, 1], 72, rtol=1e-4)
 
 
@@ -107,6 +109,22 @@ def test_workspace_stays_within_its_limit_or_the_plan_is_refused(algorithm: Algo
 def test_without_a_named_backend_a_tight_workspace_is_no_error() -> None:
     with fastconv.config(max_workspace=0):
         np.testing.assert_array_equal(np.rint(fastconv.conv2d(X, W)), oracle.correlate(X, W))
+
+
+@pytest.mark.parametrize("case", cases("float32", "float16", "complex64", names=FEW), ids=str)
+@pytest.mark.parametrize("limit", [10_000, 100_000, None])
+def test_a_plan_books_what_its_algorithm_said(case: Case, limit: int | None) -> None:
+    w = np.zeros(case.problem.w_shape, case.problem.dtype)
+    w[..., 0, 0] = w[..., -1, -1] = 1  # of rank 2: a kernel of rank 1 may take two passes with scratch of their own
+    bias = np.zeros(case.problem.oc, w.dtype) if case.problem.has_bias else None
+    booked = workspace_nbytes(case.algorithm, case.problem, 2, limit)
+    try:
+        kept = make_plan(case.algorithm, case.problem, w, bias, threads=2, max_workspace=limit)
+    except fastconv.UnsupportedProblem:
+        assert booked is None
+    else:
+        assert kept.workspace_nbytes == booked
+        assert limit is None or booked <= limit
 
 
 @pytest.mark.plain
@@ -232,6 +250,20 @@ def test_explain_says_why_not() -> None:
     for algorithm in TABLE:
         reason = algorithm.refusal(shown.problem)
         assert (reasons[algorithm.name] == f"no: {reason}") == (reason is not None)
+
+
+@pytest.mark.plain
+def test_explain_chooses_what_fits_and_tells_workspace_and_error_bound() -> None:
+    with fastconv.config(max_workspace=20_000, threads=1):
+        shown = fastconv.explain((1, 8, 60, 64), (8, 8, 3, 3), padding=1)
+    cells = {row[0]: row for row in shown.rows}
+    workspace, bound = 6, 7
+    assert float(cells[shown.chosen][workspace]) <= 0.02
+    assert cells["fft:tiles"][workspace] == ""
+    assert cells["fft:tiles"][-1] == "no: it does not fit into the workspace, 20000 bytes"
+    u = 2.0**-24
+    assert float(cells["direct:loops"][bound]) == pytest.approx(72 * u, rel=0.5)
+    assert float(cells["fft:whole"][bound]) > float(cells["direct:loops"][bound])
 
 
 @pytest.mark.plain

@@ -6,9 +6,11 @@ import json
 import multiprocessing
 import warnings
 
+import numpy as np
 import pytest
 
 import fastconv
+from fastconv import api
 from fastconv.errors import WisdomError
 from fastconv.planner import decide
 from fastconv.problem import ConvProblem
@@ -51,6 +53,21 @@ def test_wisdom_ignores_the_epilogue_and_keeps_to_the_accuracy(tmp_path):
         assert decide(PROBLEM.replace(has_bias=True, activation="relu"), settings, is_prepared=True).algorithm.name == "im2col"
     with fastconv.config(wisdom=path, threads=1, accuracy="fast") as settings:
         assert decide(PROBLEM, settings, is_prepared=True).algorithm.name == "winograd:f6x3"
+
+
+def test_wisdom_that_changes_holds_for_the_next_call(tmp_path):
+    path = tmp_path / "w.json"
+    x, w = np.ones((1, 8, 16, 16), np.float32), np.ones((8, 8, 3, 3), np.float32)
+    layer = fastconv.Conv2d(w, padding=1)
+    with fastconv.config(wisdom=path, threads=1):
+        for name in ("naive", "im2col"):
+            Wisdom(path).store(PROBLEM, 1, {name: 1e-9})  # as another process does
+            assert fastconv.plan(x.shape, w, padding=1).backend == name
+            assert layer.plan_for(x.shape).backend == name
+            for _ in range(2):
+                fastconv.conv2d(x, w, padding=1)
+            kept = list(api._one_shot_plans._entries.values())[-1].plan
+            assert kept.backend == name
 
 
 def test_a_named_backend_wins_over_wisdom(tmp_path):

@@ -8,7 +8,8 @@ import functools
 from fastconv._typing import Array
 from fastconv.backends import direct, fft, im2col, naive, winograd
 from fastconv.backends.base import Algorithm
-from fastconv.backends.half import HalfPlan
+from fastconv.backends.half import HalfPlan, copies_nbytes
+from fastconv.errors import UnsupportedProblem
 from fastconv.plans import Plan
 from fastconv.problem import ConvProblem
 
@@ -59,6 +60,13 @@ def make_plan(algorithm: Algorithm, problem: ConvProblem, w: Array, bias: Array 
     """Return a plan of `algorithm`, through float32 where it does not store float16 itself."""
     computed = algorithm.computed(problem)
     if computed is not problem:
+        if max_workspace is not None:
+            if copies_nbytes(problem) > max_workspace:
+                raise UnsupportedProblem(
+                    f"backend {algorithm.name!r} needs {copies_nbytes(problem)} bytes of workspace for float32 copies of {problem}, "
+                    f"but max_workspace is {max_workspace}. Raise max_workspace or omit backend=."
+                )
+            max_workspace -= copies_nbytes(problem)
         inner = algorithm.make_plan(
             computed,
             w.astype("float32"),
@@ -68,6 +76,18 @@ def make_plan(algorithm: Algorithm, problem: ConvProblem, w: Array, bias: Array 
         )
         return HalfPlan(problem, inner)
     return algorithm.make_plan(problem, w, bias, threads=threads, max_workspace=max_workspace)
+
+
+def workspace_nbytes(algorithm: Algorithm, problem: ConvProblem, threads: int, max_workspace: int | None) -> int | None:
+    """Return the bytes of workspace that `make_plan` books with these arguments, None if it raises for want of them."""
+    computed = algorithm.computed(problem)
+    if computed is problem:
+        return algorithm.workspace_nbytes(problem, threads, max_workspace)
+    copies = copies_nbytes(problem)
+    if max_workspace is not None and copies > max_workspace:
+        return None
+    booked = algorithm.workspace_nbytes(computed, threads, None if max_workspace is None else max_workspace - copies)
+    return None if booked is None else booked + copies
 
 
 def plan_by_name(name: str, problem: ConvProblem, w: Array, bias: Array | None, *, threads: int, max_workspace: int | None) -> Plan:

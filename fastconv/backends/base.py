@@ -92,6 +92,13 @@ class Algorithm(ABC):
         """Return what computing `problem` takes; only called where `why_not` is None."""
 
     @abstractmethod
+    def workspace_nbytes(self, problem: ConvProblem, threads: int, max_workspace: int | None) -> int | None:
+        """Return the bytes of workspace that `make_plan` books with these arguments, None if it raises for want of them.
+
+        Only called where `why_not` is None; nothing is packed or compiled.
+        """
+
+    @abstractmethod
     def error_bound(self, problem: ConvProblem, x: Array, w: Array) -> Array:
         """Return a bound on abs(y - exact) per output element, before bias and activation.
 

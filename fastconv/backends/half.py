@@ -9,6 +9,11 @@ from fastconv.plans import Plan
 from fastconv.problem import ConvProblem
 
 
+def copies_nbytes(problem: ConvProblem) -> int:
+    """Return the bytes of the float32 copies of a float16 problem's arrays."""
+    return 2 * (problem.x_nbytes + problem.out_nbytes * (2 if problem.has_residual else 1))
+
+
 class HalfPlan(Plan):
     """A float16 problem computed by a float32 plan, on float32 copies of source and result."""
 
@@ -18,7 +23,7 @@ class HalfPlan(Plan):
             inner.backend,
             problem,
             threads=inner.threads,
-            workspace_nbytes=inner.workspace_nbytes + 2 * (problem.x_nbytes + problem.out_nbytes * (2 if problem.has_residual else 1)),
+            workspace_nbytes=inner.workspace_nbytes + copies_nbytes(problem),
             packed_nbytes=inner.packed_nbytes,
             description=f"through float32; {inner.description}",
         )

@@ -52,6 +52,15 @@ class Im2col(Algorithm):
             parallelism=1 if tile_rows * p.ow < 64 else 8,
         )
 
+    def workspace_nbytes(self, problem: ConvProblem, threads: int, max_workspace: int | None) -> int | None:
+        """Return the bytes of strip, unrolled tile and product; see `Algorithm.workspace_nbytes`."""
+        del threads
+        limit = workspace_limit(problem, max_workspace)
+        if _is_pointwise(problem):
+            return 0
+        booked = _workspace(problem, _tiling(problem, min(TILE_NBYTES, limit))[0])
+        return booked if booked <= limit else None
+
     def error_bound(self, problem: ConvProblem, x: Array, w: Array) -> Array:
         """Return gamma_k * S elementwise: it holds for any order of summation."""
         return summation_bound(problem, x, w)
@@ -123,7 +132,11 @@ class _Im2colPlan(Plan):
             for g in range(p.g):
                 # A view for contiguous and for channels-last planes, which BLAS reads as a transposed matrix.
                 flat = x[n, g * icg : (g + 1) * icg].reshape(icg, p.ih * p.iw)
-                out[n, g * ocg : (g + 1) * ocg] = np.matmul(self._w[g], flat).reshape(ocg, p.oh, p.ow)
+                target = out[n, g * ocg : (g + 1) * ocg]
+                if target.flags.c_contiguous:
+                    np.matmul(self._w[g], flat, out=target.reshape(ocg, p.oh * p.ow))
+                else:
+                    target[...] = np.matmul(self._w[g], flat).reshape(ocg, p.oh, p.ow)
 
     def _multiply_tiles(self, x: Array, out: Array) -> None:
         p = self.problem

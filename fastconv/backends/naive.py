@@ -31,6 +31,11 @@ class Naive(Algorithm):
         passes = p.oc * p.reduction
         return Work(flops=p.flops, nbytes=p.x_nbytes + 4.0 * p.out_nbytes * p.reduction, calls=3 * passes, parallelism=1)
 
+    def workspace_nbytes(self, problem: ConvProblem, threads: int, max_workspace: int | None) -> int | None:
+        """Return 0: NumPy's temporaries are not counted."""
+        del problem, threads, max_workspace
+        return 0
+
     def error_bound(self, problem: ConvProblem, x: Array, w: Array) -> Array:
         """Return gamma_k * S elementwise."""
         return summation_bound(problem, x, w)

@@ -150,12 +150,14 @@ def _onnx_problem(x: list[int], w: list[int], attributes: dict[str, Any]) -> Con
 
 
 def _show_rates(rates: dict[str, float]) -> None:
-    units = {"peak_float32": 1e9, "peak_float64": 1e9, "bandwidth": 1e9, "cache_bandwidth": 1e9, "call_s": 1e-6}
+    units = {name: 1e-6 if name.endswith("_s") else 1e9 for name in RATES}
     words = {
         "peak_float32": "FMA peak of a core, float32: {:.1f} GFLOP/s",
         "peak_float64": "FMA peak of a core, float64: {:.1f} GFLOP/s",
         "bandwidth": "memory bandwidth of a core: {:.1f} GB/s",
         "cache_bandwidth": "last-level cache bandwidth of a core: {:.1f} GB/s",
+        "l2_bandwidth": "second-level cache bandwidth: {:.1f} GB/s",
+        "l1_bandwidth": "first-level cache bandwidth: {:.1f} GB/s",
         "call_s": "one call: {:.1f} us",
     }
     for name in RATES:

@@ -73,6 +73,16 @@ class Dense(Algorithm):
             parallelism=tasks,
         )
 
+    def workspace_nbytes(self, problem: ConvProblem, threads: int, max_workspace: int | None) -> int | None:
+        """Return the panels of the threads, and the parts of a complex problem; see `Algorithm.workspace_nbytes`."""
+        p = real_problem(problem) if problem.is_complex else problem
+        shared, limit = parts_nbytes(problem) if problem.is_complex else 0, workspace_limit(problem, max_workspace)
+        nbytes = shared + threads * scratch_nbytes(p, threads)
+        if nbytes > limit and threads > 1:
+            threads = max(1, (limit - shared) // scratch_nbytes(p, threads))
+            nbytes = shared + threads * scratch_nbytes(p, threads)
+        return nbytes if nbytes <= limit else None
+
     def error_bound(self, problem: ConvProblem, x: Array, w: Array) -> Array:
         """Return gamma_k * S elementwise."""
         return summation_bound(problem, x, w)
@@ -113,6 +123,23 @@ def _modelled(problem: ConvProblem, target_name: str) -> tuple[float, float, int
     return 4.0 * lanes, cycles, max(1, layout.tasks)
 
 
+@functools.lru_cache(maxsize=512)
+def scratch_nbytes(problem: ConvProblem, threads: int) -> int:
+    """Return the bytes of scratch that one of `threads` threads takes at most, whatever the arrays' strides."""
+    g, p = geometry_of(problem), problem
+    design = make_layout(
+        g, p.itemsize, is_flat=True, is_channels_last=p.channels_last, reads_rows=not p.channels_last, threads=threads
+    ).is_pixels
+    return max(
+        make_layout(
+            g, p.itemsize, is_flat=flat, is_channels_last=last, reads_rows=rows, threads=threads, design=design
+        ).workspace_nbytes_per_thread
+        for flat in (True, False)
+        for rows in (True, False)
+        for last in ((False,) if design else (True, False))
+    )
+
+
 class DensePlan(Plan):
     """Weights packed for one design; tables for the strides of the arrays of a call."""
 
@@ -133,15 +160,7 @@ class DensePlan(Plan):
         self._bias = pack_bias(layout, bias, p.dtype)
         self._kept: dict[tuple[int, ...], tuple[DenseLayout, Array]] = {}
         #: Scratch of one thread, whatever the arrays' strides, and of the call as a whole.
-        self.per_thread_nbytes = max(
-            make_layout(
-                self._geometry, p.itemsize, is_flat=flat, is_channels_last=last, reads_rows=rows, threads=threads,
-                design=layout.is_pixels,
-            ).workspace_nbytes_per_thread
-            for flat in (True, False)
-            for rows in (True, False)
-            for last in ((False,) if layout.is_pixels else (True, False))
-        )  # fmt: skip
+        self.per_thread_nbytes = scratch_nbytes(p, threads)
         self.shared_nbytes = 0
         super().__init__(
             backend, p, threads=threads, workspace_nbytes=threads * self.per_thread_nbytes, packed_nbytes=self._weights.nbytes,
@@ -199,6 +218,11 @@ def real_problem(problem: ConvProblem) -> ConvProblem:
     return p.replace(dtype=real, ic=2 * p.ic, oc=2 * p.oc, padding_value=0, channels_last=False)
 
 
+def parts_nbytes(problem: ConvProblem) -> int:
+    """Return the bytes of the real copies of a complex problem's arrays."""
+    return problem.x_nbytes + problem.out_nbytes * (2 if problem.has_residual else 1)
+
+
 class ComplexDensePlan(Plan):
     """Complex convolution as a real one with twice the channels: [re, im] of each group, four real products each.
 
@@ -216,7 +240,7 @@ class ComplexDensePlan(Plan):
         parts = None if bias is None else self._split(bias.reshape(1, -1, 1, 1)).reshape(-1)
         self._plan = DensePlan(backend, real, weights, parts, threads)
         self.per_thread_nbytes = self._plan.per_thread_nbytes
-        self.shared_nbytes = p.x_nbytes + p.out_nbytes * (2 if p.has_residual else 1)
+        self.shared_nbytes = parts_nbytes(p)
         super().__init__(
             backend, p, threads=threads, workspace_nbytes=self._plan.workspace_nbytes + self.shared_nbytes,
             packed_nbytes=self._plan.packed_nbytes, description=f"re and im as channels, {self._plan.description}",

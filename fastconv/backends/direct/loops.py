@@ -43,6 +43,13 @@ class Loops(Algorithm):
         taps = p.mb * p.oc * p.oh * p.reduction
         return Work(flops=p.flops / LOOPS_EFFICIENCY + TAP_FLOPS * taps, nbytes=p.x_nbytes + p.out_nbytes, parallelism=p.mb * p.oc * p.oh)
 
+    def workspace_nbytes(self, problem: ConvProblem, threads: int, max_workspace: int | None) -> int | None:
+        """Return a row of sums per thread; see `Algorithm.workspace_nbytes`."""
+        row = problem.ow * _accumulator(problem).itemsize
+        if max_workspace is not None and row:
+            threads = min(threads, max_workspace // row)
+        return threads * row if threads else None
+
     def error_bound(self, problem: ConvProblem, x: Array, w: Array) -> Array:
         """Return gamma_k * S elementwise."""
         return summation_bound(problem, x, w)

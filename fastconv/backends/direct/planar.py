@@ -46,6 +46,13 @@ class PlanarAlgorithm(Algorithm):
             parallelism=tasks,
         )
 
+    def workspace_nbytes(self, problem: ConvProblem, threads: int, max_workspace: int | None) -> int | None:
+        """Return the packed strips of the threads; kernels of rank 1 take other scratch. See `Algorithm.workspace_nbytes`."""
+        needed, limit = PlanarLayout(problem).packed_nbytes, workspace_limit(problem, max_workspace)
+        if needed > limit:
+            return None
+        return needed * min(threads, limit // needed) if needed else 0
+
     def error_bound(self, problem: ConvProblem, x: Array, w: Array) -> Array:
         """Return gamma_k * S elementwise."""
         return summation_bound(problem, x, w)

@@ -9,7 +9,14 @@ import numpy as np
 from fastconv._typing import Array
 from fastconv.backends.base import Algorithm, Work, workspace_limit
 from fastconv.backends.fft.accuracy import normwise_bound
-from fastconv.backends.fft.tiles import FLOPS_PER_LANE_AND_CYCLE, SMALL_ARRAYS_NBYTES, SPECTRA_NBYTES, TilesPlan, aligned_empty
+from fastconv.backends.fft.tiles import (
+    FLOPS_PER_LANE_AND_CYCLE,
+    SMALL_ARRAYS_NBYTES,
+    SPECTRA_NBYTES,
+    TilesPlan,
+    aligned_empty,
+    booked_nbytes,
+)
 from fastconv.backends.fft.tiling import Tiling, best_plane_tiling, channels_of, largest_points, phases_of, row_nbytes
 from fastconv.errors import UnsupportedProblem
 from fastconv.kernels import fft, fft_plane
@@ -57,6 +64,11 @@ class PlaneFFT(Algorithm):
             flops=t.cycles * per_cycle, nbytes=float(problem.x_nbytes + problem.out_nbytes), calls=1,
             setup_flops=t.cycles / (2 * pairs) * problem.oc * per_cycle, setup_nbytes=2.0 * t.spectra_nbytes, parallelism=pairs,
         )  # fmt: skip
+
+    def workspace_nbytes(self, problem: ConvProblem, threads: int, max_workspace: int | None) -> int | None:
+        """Return the tiles of the threads; see `Algorithm.workspace_nbytes`."""
+        t = _tiling(problem, max_workspace, threads)
+        return None if t is None else booked_nbytes(problem, t, threads)
 
     def error_bound(self, problem: ConvProblem, x: Array, w: Array) -> Array:
         """Return the norm-wise bound for the largest tile."""

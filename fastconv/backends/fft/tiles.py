@@ -96,6 +96,11 @@ class TilesFFT(Algorithm):
             setup_flops=setup, setup_nbytes=2.0 * t.spectra_nbytes, parallelism=max(1, t.items * in_slots // 2),
         )  # fmt: skip
 
+    def workspace_nbytes(self, problem: ConvProblem, threads: int, max_workspace: int | None) -> int | None:
+        """Return the spectra in work and the tiles of the threads; see `Algorithm.workspace_nbytes`."""
+        t = _tiling(problem, max_workspace, threads)
+        return None if t is None else booked_nbytes(problem, t, threads)
+
     def error_bound(self, problem: ConvProblem, x: Array, w: Array) -> Array:
         """Return the norm-wise bound for the largest tile."""
         return normwise_bound(problem, x, w, largest_points(problem))
@@ -116,6 +121,11 @@ class TilesFFT(Algorithm):
 def _copies_nbytes(p: ConvProblem) -> int:
     """Bytes of the planar copies of a channels-last source and result."""
     return p.x_nbytes + p.out_nbytes if p.channels_last else 0
+
+
+def booked_nbytes(p: ConvProblem, t: Tiling, threads: int) -> int:
+    """Return the bytes of workspace of a plan."""
+    return threads * t.thread_nbytes + t.shared_nbytes + _copies_nbytes(p) + SMALL_ARRAYS_NBYTES
 
 
 def _tiling(p: ConvProblem, max_workspace: int | None, threads: int) -> Tiling | None:
@@ -172,7 +182,7 @@ class TilesPlan(Plan):
         shared = t.shared_nbytes
         super().__init__(
             backend, p, threads=threads,
-            workspace_nbytes=threads * scratch + shared + _copies_nbytes(p) + SMALL_ARRAYS_NBYTES,
+            workspace_nbytes=booked_nbytes(p, t, threads),
             packed_nbytes=t.spectra_nbytes + w.nbytes,
         )  # fmt: skip
         self._tiling, self._scratch_nbytes, self._shared_nbytes = t, scratch, shared

@@ -171,6 +171,12 @@ class WholeFFT(Algorithm):
             setup_flops=kernels, setup_nbytes=2 * t.spectra_nbytes, parallelism=1,
         )  # fmt: skip
 
+    def workspace_nbytes(self, problem: ConvProblem, threads: int, max_workspace: int | None) -> int | None:
+        """Return the buffers of a tile; see `Algorithm.workspace_nbytes`."""
+        del threads
+        tiling = _tiling(problem, workspace_limit(problem, max_workspace), SPECTRA_NBYTES if max_workspace is None else max_workspace)
+        return None if tiling is None else tiling.nbytes
+
     def error_bound(self, problem: ConvProblem, x: Array, w: Array) -> Array:
         """Return the norm-wise bound; 0 for integers, which are rounded to the exact result."""
         if problem.is_integer:

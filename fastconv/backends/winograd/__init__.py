@@ -7,7 +7,7 @@ import numpy as np
 from fastconv._typing import Array
 from fastconv.backends.base import Algorithm, Work, workspace_limit
 from fastconv.backends.winograd.bound import tile_bound
-from fastconv.backends.winograd.complex_plan import ComplexWinogradPlan, real_problem, real_weights, to_planes
+from fastconv.backends.winograd.complex_plan import ComplexWinogradPlan, copies_nbytes, real_problem, real_weights, to_planes
 from fastconv.backends.winograd.layout import BLOCK_TILES, Layout
 from fastconv.backends.winograd.plan import WinogradPlan
 from fastconv.backends.winograd.variants import VARIANTS, Variant
@@ -96,6 +96,14 @@ class Winograd(Algorithm):
             setup_nbytes=p.w_nbytes + 3 * u_nbytes,
             parallelism=max(1, p.g * layout.tiles * outputs // (16 * BLOCK_TILES)),
         )
+
+    def workspace_nbytes(self, problem: ConvProblem, threads: int, max_workspace: int | None) -> int | None:
+        """Return the scratch of the blocks, and the planes of a complex problem; see `Algorithm.workspace_nbytes`."""
+        limit = workspace_limit(problem, max_workspace)
+        copies = copies_nbytes(problem) if problem.is_complex else 0
+        p = real_problem(problem) if problem.is_complex else problem
+        nbytes = copies + Layout(p, self.variant, threads, limit - copies).nbytes
+        return nbytes if nbytes <= limit else None
 
     def error_bound(self, problem: ConvProblem, x: Array, w: Array) -> Array:
         """Return the bound of `fastconv.backends.winograd.bound`; of a complex problem, that of both parts together."""

@@ -45,11 +45,16 @@ def to_planes(array: Array, groups: int, part: str) -> Array:
     return out.reshape(n, 2 * c, h, w)
 
 
+def copies_nbytes(p: ConvProblem) -> int:
+    """Return the bytes of the copies of a complex problem's arrays as real planes."""
+    return p.x_nbytes + p.out_nbytes * (1 + p.has_residual)
+
+
 class ComplexWinogradPlan(Plan):
     """A real plan between copies of the arrays as planes."""
 
     def __init__(self, variant: Variant, p: ConvProblem, w: Array, bias: Array | None, threads: int, limit: int) -> None:
-        copies = p.x_nbytes + p.out_nbytes * (1 + p.has_residual)
+        copies = copies_nbytes(p)
         if copies >= limit:
             raise UnsupportedProblem(
                 f"backend {variant.name!r} cannot compute {p}: its copies as real planes take {copies} bytes of workspace, "
