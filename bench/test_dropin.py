@@ -10,6 +10,7 @@ library would take longer than the limit, it is timed on as many rows of the ima
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import re
@@ -90,7 +91,7 @@ def correlate2d_cases() -> Iterator[Case]:
 
 def image_case(dtype: str, size: int, k: int, border: str) -> Case:
     def arrays() -> tuple[Any, Any]:
-        return cached(size, dtype), random_array((k, k), dtype, 1)
+        return cached(size, dtype), kernel((k, k), dtype)
 
     def run(function: Callable[..., Any], rows: int | None = None) -> Any:
         x, w = arrays()
@@ -144,6 +145,11 @@ def ndimage_cases() -> Iterator[Case]:
                 )  # fmt: skip
 
 
+@functools.cache
+def kernel(shape: Any, dtype: str) -> Any:
+    return random_array(shape, dtype, 1)
+
+
 W = {k: np.random.default_rng(k).standard_normal((k, k)) / k for k in (3, 7, 9, 15, 31)}
 
 
@@ -156,7 +162,7 @@ def line_cases() -> Iterator[Case]:
                 for name in ("convolve", "fftconvolve", "oaconvolve") if dtype == "float64" else ("convolve",):
 
                     def run(module: Any, name: str = name, n: int = n, k: int = k, dtype: str = dtype) -> Any:
-                        return getattr(module, name)(cached((n,), dtype), random_array(k, dtype, 1), "same")
+                        return getattr(module, name)(cached((n,), dtype), kernel(k, dtype), "same")
 
                     yield Case(
                         "lines",

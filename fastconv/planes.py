@@ -1,7 +1,7 @@
-"""Correlation of one plane or one line with one kernel: what the adapters for SciPy are made of.
+"""Correlation of one plane with one kernel: what the adapters for SciPy are made of.
 
 Real planes go to the planner as they are. Complex ones become real ones with two channels, integers become
-floating-point numbers wherever that is exact, long lines become planes of rows that overlap.
+floating-point numbers wherever that is exact.
 """
 
 from __future__ import annotations
@@ -24,9 +24,6 @@ NATIVE = frozenset(np.dtype(name) for name in DTYPES if name != "float16")
 #: Plans are kept for kernels of at most so many bytes, and so many of them.
 KEPT_KERNEL_NBYTES = 32 * 2**10
 KEPT_PLANS = 48
-#: A line of at least this many samples is cut into rows of about so many samples (more for long kernels).
-LONG_LINE = 16384
-ROW = 4096
 
 
 def correlate_plane(
@@ -54,9 +51,7 @@ def correlate_plane(
     ndarray of shape (OH, OW)
         With OH = H + top + bottom - KH + 1 and OW alike, in x's dtype; integers wrap.
     """
-    config = get_config()
-    if accuracy is not None and accuracy != config.accuracy:
-        config = _with_accuracy(config, accuracy)
+    config = configured(accuracy)
     kind = x.dtype.kind
     if kind == "c":
         y = _complex_plane(x, w, pads, mode, value, config)
@@ -68,6 +63,12 @@ def correlate_plane(
         return y
     out[...] = y
     return out
+
+
+def configured(accuracy: str | None) -> Config:
+    """Return the active settings, with `accuracy` in the place of theirs if it is given."""
+    config = get_config()
+    return config if accuracy is None or accuracy == config.accuracy else _with_accuracy(config, accuracy)
 
 
 @functools.lru_cache(maxsize=64)
@@ -157,59 +158,14 @@ def _integer_plane(x: Array, w: Array, pads: Pads, mode: str, value: complex, co
     return y.astype(np.int64).astype(dtype)
 
 
-# ---- lines
-
-
-def correlate_line(x: Array, w: Array, lo: int, hi: int, *, accuracy: str | None = None) -> Array:
-    """Return y[i] = sum over k of xp[i + k] * w[k], where xp is x with `lo` zeros before and `hi` behind.
-
-    Parameters
-    ----------
-    x : ndarray of shape (L,)
-        Any stride; not shorter than `w`.
-    w : ndarray of shape (K,)
-        Of x's dtype, one of `NATIVE`.
-    lo, hi : int
-        At most K - 1.
-    accuracy : str, optional
-        Instead of the configured accuracy.
-
-    Returns
-    -------
-    ndarray of shape (L + lo + hi - K + 1,)
-
-    Notes
-    -----
-    A long line is seen as a plane of rows that overlap by K - 1 samples, a view without a copy: so the
-    backends' register tiles, FFT tiles and threads work on it as on an image.
-    """
-    n, k = x.size, w.size
-    row = max(ROW, 4 * k)
-    if n < LONG_LINE or n < 2 * row or k < 2 or (x.dtype.kind in "iu" and n < 4 * row):
-        single: Array = correlate_plane(x[np.newaxis], w[np.newaxis], ((0, 0), (lo, hi)), accuracy=accuracy)[0]
-        return single
-    y = np.empty(n + lo + hi - k + 1, x.dtype)
-    rows = (n - k + 1) // row
-    step = x.strides[0]
-    folded = np.lib.stride_tricks.as_strided(x, (rows, row + k - 1), (row * step, step), writeable=False)
-    taps = w[np.newaxis]
-    body = y[lo : lo + rows * row].reshape(rows, row)
-    correlate_plane(folded, taps, ((0, 0), (0, 0)), out=body, accuracy=accuracy)
-    if lo:
-        y[:lo] = correlate_plane(x[np.newaxis, : k - 1], taps, ((0, 0), (lo, 0)), accuracy=accuracy)[0]
-    done = rows * row
-    if y.size > lo + done:
-        y[lo + done :] = correlate_plane(x[np.newaxis, done:], taps, ((0, 0), (0, hi)), accuracy=accuracy)[0]
-    return y
-
-
 def predicted(
-    x_shape: tuple[int, ...], w_shape: tuple[int, ...], pads: Pads, dtype: str, mode: str = "zeros", value: complex = 0
-) -> tuple[str, float]:
-    """Return the family of the backend that the planner would choose for planes of these shapes, and its predicted seconds."""
+    x_shape: tuple[int, ...], w_shape: tuple[int, ...], pads: Pads, dtype: str, mode: str = "zeros", value: complex = 0,
+    config: Config | None = None,
+) -> tuple[str, float]:  # fmt: skip
+    """Return the name of the backend that the planner would choose for planes of these shapes, and its predicted seconds."""
     real: Any = {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)
     channels = 1 if real == dtype else 2
     problem = _problem((1, channels, *x_shape), (channels, channels, *w_shape), pads, real, mode, value)
-    decision = planner.decide(problem, get_config())
+    decision = planner.decide(problem, get_config() if config is None else config)
     (seconds,) = (c.predicted_s for c in decision.candidates if c.algorithm is decision.algorithm)
-    return decision.algorithm.family, seconds or 0.0
+    return decision.algorithm.name, seconds or 0.0

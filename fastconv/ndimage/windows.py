@@ -173,8 +173,8 @@ def _planned(x: Array, taps: Array, dtype: np.dtype[Any], mode: str, cval: float
     pads = ((lo[0], kh - 1 - lo[0]), (lo[1], kw - 1 - lo[1]))
     zero, value = (mode, cval) if mode == "constant" and cval else ("zeros" if mode == "constant" else mode, 0)
     if not always:
-        family, seconds = planes.predicted(x.shape, taps.shape, pads, dtype.name, zero, value)
-        if family != "fft" or seconds > x.size * taps.size / WINDOW_MACS_PER_S / min(2, get_config().threads):
+        name, seconds = planes.predicted(x.shape, taps.shape, pads, dtype.name, zero, value)
+        if not name.startswith("fft") or seconds > x.size * taps.size / WINDOW_MACS_PER_S / min(2, get_config().threads):
             return None
     dropped = np.abs(taps) <= EPSILON
     if dropped.any():

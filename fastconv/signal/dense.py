@@ -11,7 +11,8 @@ import numpy as np
 
 from fastconv._typing import Array
 from fastconv.originals import is_loaded, original
-from fastconv.planes import correlate_line, correlate_plane, predicted
+from fastconv.lines import correlate_line
+from fastconv.planes import correlate_plane, predicted
 from fastconv.signal.operands import common_dtype, needs_swap, plain_array, window
 
 _MODES = ("valid", "same", "full")
@@ -197,7 +198,7 @@ def choose_conv_method(in1: Any, in2: Any, mode: str = "full", measure: bool = F
         return "direct"
     dtype = "float64" if x.dtype.kind in "iu" else x.dtype.name
     planes = (x.shape, w.shape) if x.ndim == 2 else ((1, x.size), (1, w.size))
-    return "fft" if predicted(*planes, pads, dtype)[0] == "fft" else "direct"
+    return "fft" if predicted(*planes, pads, dtype)[0].startswith("fft") else "direct"
 
 
 def _seconds(in1: Any, in2: Any, mode: Any, method: str) -> float:
