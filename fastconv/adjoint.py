@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fastconv._typing import Array
-from fastconv.api import conv2d
+from fastconv.phases import scattered
 from fastconv.problem import ConvProblem
 
 #: Copies of source and gradient that the weight gradient makes at a time.
@@ -19,110 +17,6 @@ BLOCK_NBYTES = 32 * 2**20
 FEW_CHANNELS = 16
 #: Products over padded rows do this much more work than needed at most; beyond, each tap's slice is copied.
 LARGEST_WASTE = 1.6
-
-
-@dataclass(frozen=True)
-class Phase:
-    """Every s-th output of a transposed convolution along one axis: a correlation with some of the taps.
-
-    Attributes
-    ----------
-    outputs : slice
-        first::stride.
-    taps : slice
-        Of the kernel, in falling order; empty if no tap meets these outputs.
-    dilation : int
-        Distance of the taps in the source.
-    crop : slice
-        The part of the source that is read.
-    pads : (int, int)
-        Zeros around that part.
-    """
-
-    outputs: slice
-    taps: list[int]
-    dilation: int
-    crop: slice
-    pads: tuple[int, int]
-
-
-def axis_phases(n: int, size: int, k: int, stride: int, dilation: int, lo: int) -> list[Phase]:
-    """Return the phases of y[i] = sum over j, r with j*stride + r*dilation - lo = i of x[j] * w[r], 0 <= i < size, x of length n.
-
-    Outputs i = a + stride*q of phase a meet the taps r with (a + lo - r*dilation) % stride = 0, a progression of step
-    stride/gcd; from one to the next, j falls by dilation/gcd.
-    """
-    common = math.gcd(stride, dilation)
-    step, reach = stride // common, dilation // common
-    phases = []
-    for a in range(min(stride, size)):
-        count = -(-(size - a) // stride)
-        first = next((r for r in range(min(step, k)) if (a + lo - r * dilation) % stride == 0), None)
-        outputs = slice(a, size, stride)
-        if first is None:
-            phases.append(Phase(outputs, [], 1, slice(0, 0), (0, 0)))
-            continue
-        taps = list(range(first, k, step))[::-1]
-        nearest = (a + lo - first * dilation) // stride
-        lowest, highest = nearest - (len(taps) - 1) * reach, nearest + count - 1
-        crop = slice(min(max(0, lowest), n), max(min(n, highest + 1), 0))
-        phases.append(
-            Phase(
-                outputs, taps, reach, crop, (max(0, min(-lowest, highest - lowest + 1)), max(0, min(highest + 1 - n, highest - lowest + 1)))
-            )
-        )
-    return phases
-
-
-def scattered(
-    x: Array, w: Array, bias: Array | None, size: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int], lo: tuple[int, int],
-    groups: int, backend: str | None = None, out: Array | None = None,
-) -> Array:  # fmt: skip
-    """Return y[n, o, i] = bias[o] + sum over c, j, r with j*stride + r*dilation - lo = i of x[n, c, j] * w[c, o, r] (two axes).
-
-    Parameters
-    ----------
-    x : ndarray of shape (N, IC, H, W)
-    w : ndarray of shape (IC, OC/groups, KH, KW)
-    bias : ndarray of shape (OC,), optional
-    size : (int, int)
-        Height and width of the result.
-    stride, dilation, lo : (int, int)
-    groups : int
-    backend : str, optional
-    out : ndarray, optional
-        Shares no memory with the inputs.
-
-    Returns
-    -------
-    ndarray of shape (N, OC, *size)
-
-    Notes
-    -----
-    Each of the stride[0]*stride[1] phases of the result gathers from the source by a dense convolution with the taps that meet
-    it; no zeros are stuffed between source elements.
-    """
-    ic, per_group = w.shape[:2]
-    oc = per_group * groups
-    dtype = np.result_type(x, w, *(() if bias is None else (bias,)))
-    y = np.empty((x.shape[0], oc, *size), dtype) if out is None else out
-    if 0 in y.shape:
-        return y
-    # (IC, OC/G) to (OC, IC/G): the kernels of a convolution from source to result.
-    kernels = w.reshape(groups, ic // groups, per_group, *w.shape[2:]).swapaxes(1, 2).reshape(oc, ic // groups, *w.shape[2:])
-    rows = axis_phases(x.shape[2], size[0], w.shape[2], stride[0], dilation[0], lo[0])
-    cols = axis_phases(x.shape[3], size[1], w.shape[3], stride[1], dilation[1], lo[1])
-    for row in rows:
-        for col in cols:
-            target = y[:, :, row.outputs, col.outputs]
-            part = x[:, :, row.crop, col.crop]
-            if not row.taps or not col.taps or 0 in part.shape:
-                target[...] = 0 if bias is None else bias[:, np.newaxis, np.newaxis]
-                continue
-            taps = kernels[:, :, row.taps][:, :, :, col.taps]
-            pads = (row.pads, col.pads)
-            conv2d(part, taps, bias, 1, pads, (row.dilation, col.dilation), groups, backend=backend, out=target)
-    return y
 
 
 def input_gradient(problem: ConvProblem, w: Array, g: Array, backend: str | None = None) -> Array:

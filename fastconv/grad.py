@@ -249,9 +249,7 @@ def _input(subject: str, spatial: int, input_shape: Any, w: Any, grad_output: An
     weights, g = as_array(subject, "w", w), as_array(subject, "grad_output", grad_output)
     dtype = _common(subject, weights, g)
     problem, is_batched = _problem(subject, spatial, _promise(input_shape, dtype), weights.astype(dtype, copy=False), g, words)
-    kernels = weights.astype(dtype, copy=False)
-    kernels = kernels[:, :, np.newaxis] if spatial == 1 else kernels
-    dx = input_gradient(problem, kernels, _canonical(g, spatial, is_batched=is_batched, dtype=dtype), backend)
+    dx = input_gradient(problem, weights.astype(dtype, copy=False), _canonical(g, spatial, is_batched=is_batched, dtype=dtype), backend)
     return np.ascontiguousarray(dx).reshape(tuple(input_shape))
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv._typing import Array, Pair
-from fastconv.adjoint import scattered
 from fastconv.errors import DTypeError, ShapeError
+from fastconv.phases import scattered
 from fastconv.plans import check_out
 from fastconv.problem import DTYPES
 from fastconv.requests import as_array, overlaps
@@ -191,11 +191,11 @@ def _transposed(
     target = np.empty(shape, dtype) if out is None or overlaps(out, (source, weights, added)) else out
     view = target if is_batched else target[np.newaxis]
     if spatial == 1:
-        batch, weights, view = batch[:, :, np.newaxis], weights[:, :, np.newaxis], view[:, :, np.newaxis]
+        batch, view = batch[:, :, np.newaxis], view[:, :, np.newaxis]
         size, steps, reach, lo = [1, *size], (1, *steps), (1, *reach), (0, *lo)
     scattered(
-        batch.astype(dtype, copy=False), weights.astype(dtype, copy=False), None if added is None else added.astype(dtype), (size[0],
-        size[1]),
+        batch.astype(dtype, copy=False), weights.astype(dtype, copy=False), None if added is None else added.astype(dtype),
+        (size[0], size[1]),
         (steps[0], steps[1]), (reach[0], reach[1]), (lo[0], lo[1]), group_count, backend, view,
     )  # fmt: skip
     if out is not None and target is not out:

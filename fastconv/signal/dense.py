@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from fastconv._typing import Array
-from fastconv.originals import is_loaded, original
 from fastconv.lines import correlate_line
+from fastconv.originals import is_loaded, original
 from fastconv.planes import correlate_plane, predicted
 from fastconv.signal.operands import common_dtype, needs_swap, plain_array, window
 
