@@ -128,6 +128,16 @@ def test_a_result_of_any_layout(algorithm: Algorithm, layout: str, name: str) ->
         assert changed.sum() <= out.size
 
 
+@on(PROBLEMS[SHAPES[0]].replace(ih=1, iw=1))
+def test_a_residual_of_one_pixel_with_channels_apart(algorithm: Algorithm) -> None:
+    # Pixels and channels are neighbours in the result, but not in the residual.
+    p = PROBLEMS[SHAPES[0]]
+    x, w, residual = integer_array(2, p.ic, 1, 1), integer_array(*p.w_shape), integer_array(2, p.oc, 1, 1)
+    apart = np.ascontiguousarray(np.repeat(residual, 3, axis=1)[:, ::-1])[:, ::-3]
+    y = fastconv.conv2d(x, w, residual=apart, padding=1, backend=algorithm.name)
+    np.testing.assert_array_equal(np.rint(y), reference(SHAPES[0], x, w) + residual)
+
+
 @on(PROBLEMS[SHAPES[0]])
 def test_a_source_with_strides_of_zero(algorithm: Algorithm) -> None:
     name = SHAPES[0]

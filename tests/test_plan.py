@@ -201,6 +201,15 @@ def test_a_layer_gives_the_same_as_the_function() -> None:
 
 
 @pytest.mark.plain
+def test_a_layer_of_integers_takes_a_floating_source_and_any_activation() -> None:
+    w = np.ones((2, 3, 3, 3), np.int8)
+    x = np.linspace(-1, 1, 108, dtype=np.float32).reshape(1, 3, 6, 6)
+    expected = fastconv.conv2d(x, w.astype(np.float32), activation="sigmoid", padding_mode="constant", padding_value=0.5, padding=1)
+    np.testing.assert_array_equal(
+        fastconv.Conv2d(w, activation="sigmoid", padding_mode="constant", padding_value=0.5, padding=1)(x), expected
+    )
+
+
 def test_a_layer_promotes_dtypes_and_may_write_over_its_source() -> None:
     layer = fastconv.Conv2d(W[:4], padding=1)
     assert layer(X.astype(np.float64)).dtype == np.float64

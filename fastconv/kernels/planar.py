@@ -210,7 +210,11 @@ class _Planar(Emitter):
             row = self.load_first(self.offset(base, edge.before), edge.width)
             lanes = range(-before, self.lanes - before)
             return self.shuffle(row, self.zero(), [k if 0 <= k < edge.width else self.lanes for k in lanes])
-        return self.load_after(self.offset(base, edge.before), before) if before > 0 else self.load_until(self.offset(base, offset - after), after)
+        return (
+            self.load_after(self.offset(base, edge.before), before)
+            if before > 0
+            else self.load_until(self.offset(base, offset - after), after)
+        )
 
     def load_after(self, pointer: Value, shift: int) -> Value:
         """Load the vector at `pointer`, the row's first, moved up by `shift` lanes behind zeros.

@@ -154,4 +154,3 @@ def _tiles(
     last = min(stop - v * lanes, high - (v - 1) * lanes) if not rest else start + (tiles - 1) * v * lanes
     rest_column = max(low, min(stop - rest * lanes, high - (rest - 1) * lanes)) if rest else 0
     return Columns(border, v, rest, *borders, 0, right, start, tiles, max(low, last), rest_column)
-

@@ -179,8 +179,9 @@ class DensePlan(Plan):
         added: tuple[int, ...] = (0, 0, 0, 0)
         if residual is not None:
             added = _result_strides(residual)
-            pixels, channels = strides[3] == 1, strides[1] == 1
-            if not (pixels and added[3] == 1) and not (channels and added[1] == 1 and not self._is_pixels):
+            # The kernel stores along the channels wherever they are neighbours, and reads the residual along the same axis.
+            along = 1 if strides[1] == 1 and not self._is_pixels else 3
+            if added[along] != 1:
                 same_form = np.empty_like(out)
                 same_form[...] = residual
                 residual, added = same_form, _result_strides(same_form)
