@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 
-.PHONY: venv dev peers test bench docs lint format types imports clean
+.PHONY: venv dev peers test bench figures docs lint format types imports clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,test]' && touch $@
@@ -20,6 +20,12 @@ test: venv  ## all tests; pass options by ARGS
 	$(BIN)/python -m pytest -n auto --dist loadgroup -p no:benchmark $(ARGS)
 bench: venv  ## the main job: every backend on a photograph and on convolution layers
 	$(BIN)/python -m fastconv bench $(ARGS)
+# All published figures, about an hour on two idle cores: layers with one thread and with all, whole networks with all.
+figures: peers  ## README.md's chart and table and docs/performance.md, measured anew against the other libraries
+	mkdir -p build
+	$(BIN)/python -m fastconv bench --quick --backend auto --layers photograph all --peers --threads 1 $$(nproc) --report build/layers.html --json docs/benchmark.json
+	$(BIN)/python -m fastconv bench --quick --backend auto --networks --peers --report build/networks.html --json docs/networks.json
+	$(BIN)/python bench/report.py
 $(VENV)/.docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,docs]' && touch $@
 

@@ -1,38 +1,39 @@
 """Print this machine's measured peaks: multiply-adds per second, and bytes per second from each level of memory.
 
-python bench/peaks.py
+python bench/peaks.py             every second, --seconds N times: how far the clock drifts
 """
 
 from __future__ import annotations
 
+import argparse
 import time
 
-import numpy as np
-
-from fastconv.cli.console import memory
+from fastconv.cli.console import digits, memory, table
+from fastconv.cli.environment import bandwidths, working_sets
 from fastconv.kernels.peak import measured_peak
 from fastconv.machine import usable_cores
 
-COPY_NBYTES = (16 * 2**10, 256 * 2**10, 4 * 2**20, 256 * 2**20)
 
-
-def copy_bandwidth(nbytes: int, seconds: float = 0.3) -> float:
-    """Return bytes per second, read and written, of numpy.copyto between two arrays of `nbytes` together."""
-    src, dst = np.ones(nbytes // 2, np.uint8), np.zeros(nbytes // 2, np.uint8)
-    repeats = max(1, int(1e6 / nbytes))
-    np.copyto(dst, src)  # the first touch of fresh memory costs page faults
-    best, end = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        start = time.perf_counter()
-        for _ in range(repeats):
-            np.copyto(dst, src)
-        best = min(best, (time.perf_counter() - start) / repeats)
-    return nbytes / best
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=int, default=5, metavar="N", help="how long to watch the clock (default: 5)")
+    options = parser.parse_args()
+    counts = sorted({1, usable_cores()})
+    looks: dict[tuple[str, int], list[float]] = {}
+    for _ in range(options.seconds):
+        for dtype in ("float32", "float64"):
+            for threads in counts:
+                looks.setdefault((dtype, threads), []).append(measured_peak(dtype, threads) / 1e9)
+        time.sleep(1 - 0.05 * 2 * len(counts))
+    rows = [(dtype, str(threads), digits(max(found)), digits(min(found))) for (dtype, threads), found in looks.items()]
+    print("multiply-add peak, GFLOP/s")
+    print(table(("", "threads", f"highest of {options.seconds}", "lowest"), rows))
+    print("bytes read and written by a copy, GB/s")
+    found = {threads: bandwidths(threads) for threads in counts}
+    rows = [(level, memory(nbytes), *(digits(found[threads][level]) for threads in counts)) for level, nbytes in working_sets(1).items()]
+    print(table(("", "within", *(f"{threads} thread{'s' * (threads > 1)}" for threads in counts)), rows))
 
 
 if __name__ == "__main__":
-    cores = usable_cores()
-    for dtype in ("float32", "float64"):
-        print(f"{dtype}: {measured_peak(dtype) / 1e9:.1f} GFLOP/s on one core, {measured_peak(dtype, cores) / 1e9:.1f} on {cores}")
-    for nbytes in COPY_NBYTES:
-        print(f"copy within {memory(nbytes)}: {copy_bandwidth(nbytes) / 1e9:.1f} GB/s on one core")
+    main()

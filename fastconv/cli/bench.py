@@ -13,15 +13,18 @@ from fastconv.cli import environment
 from fastconv.cli.cases import QUICK_LAYERS, Case, chosen_layers, filtered, layer_case, network_layers, photograph_cases
 from fastconv.cli.compare import compare
 from fastconv.cli.compiling import compile_ahead, compile_jobs
-from fastconv.cli.console import CliError, digits, flops, say, table
+from fastconv.cli.console import CliError, digits, flops, say, table, thread_words
+from fastconv.cli.markdown import markdown_report, totals_cells
 from fastconv.cli.measure import FULL, QUICK, Effort, measure_case, steps
-from fastconv.cli.peers import Peer, installed_peers
+from fastconv.cli.oracle import reference
+from fastconv.cli.peers import installed_peers
+from fastconv.cli.peers.base import Peer
 from fastconv.cli.pictures import Picture, write_whole
 from fastconv.cli.progress import Progress
 from fastconv.cli.report import html_report
 from fastconv.cli.results import CaseResult, Row, Run, geometric_mean
 from fastconv.kernels.peak import measured_peak
-from fastconv.settings import Config, config
+from fastconv.settings import config, get_config
 from fastconv.tuning import blas_threads
 
 #: A look at the peak after each case; the highest value of the run counts.
@@ -52,13 +55,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", metavar="NAME", help="only this backend or variant, such as direct or winograd:f4x3; auto: only what would be chosen"
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="threads of each call (default: the setting, normally all cores)")
+    parser.add_argument(
+        "--threads", type=int, nargs="+", metavar="N",
+        help="threads of each call (default: the setting, normally all cores); several numbers show how well it scales",
+    )  # fmt: skip
     parser.add_argument("--peers", action="store_true", help="also time the other libraries that are installed (torch, onnxruntime ...)")
     parser.add_argument(
         "--report", type=Path, default=Path("report.html"), metavar="FILE", help="where the HTML report goes (default: report.html)"
     )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="where the figures and raw samples go (default: beside the report, as .json)"
+    )
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="where the tables go as Markdown (default: beside the report, as .md)"
     )
 
 
@@ -71,20 +80,23 @@ def run(options: argparse.Namespace, words: list[str]) -> int:
     if options.backend is not None and not named(options.backend):
         raise CliError(f"--backend {suggestion(options.backend)}")
     backend = options.backend or ("auto" if options.networks is not None else None)
-    if options.threads is not None and options.threads < 1:
-        raise CliError(f"--threads must be at least 1; got {options.threads}.")
+    for count in options.threads or ():
+        if count < 1:
+            raise CliError(f"--threads must be at least 1; got {count}.")
     json_path = options.json or options.report.with_suffix(".json")
-    for path in (options.report, json_path):
+    markdown_path = options.markdown or options.report.with_suffix(".md")
+    for path in (options.report, json_path, markdown_path):
         if not path.parent.is_dir():
             raise CliError(f"{path}: there is no folder {path.parent}.")
     cases = _cases(options)
     peers = installed_peers() if options.peers else []
-    settings = {} if options.threads is None else {"threads": options.threads}
-    with config(**settings) as active, blas_threads(active.threads):
-        found, pictures = _measured(cases, active, backend, peers, options, words)
+    counts = sorted(set(options.threads or [get_config().threads]))
+    found, pictures = _measured(cases, counts, backend, peers, options, words)
     write_whole(options.report, html_report(found, pictures).encode())
     write_whole(json_path, found.to_json().encode())
-    _summary(found, options.report, json_path)
+    write_whole(markdown_path, markdown_report(found).encode())
+    _summary(found)
+    say(f"{options.report}: the report; {json_path}: the figures; {markdown_path}: the tables. {digits(found.seconds, 2)} s in all.")
     return 1 if found.wrong else 0
 
 
@@ -98,53 +110,63 @@ def _cases(options: argparse.Namespace) -> list[Case]:
 
 
 def _measured(
-    cases: list[Case], active: Config, backend: str | None, peers: list[Peer], options: argparse.Namespace, words: list[str]
+    cases: list[Case], counts: list[int], backend: str | None, peers: list[Peer], options: argparse.Namespace, words: list[str]
 ) -> tuple[Run, dict[str, Picture]]:
     effort = QUICK if options.quick else FULL
     started = time.perf_counter()
-    dtypes = sorted({case.problem.dtype for case in cases})
+    active = get_config()
     found = Run(
         command=shlex.join(["fastconv", *words]),
         date=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         is_quick=options.quick,
-        threads=active.threads,
+        threads=counts[-1],
         machine=environment.machine(),
         versions=environment.versions(),
         commit=environment.commit(),
-        peak_gflops={dtype: measured_peak(dtype, active.threads) / 1e9 for dtype in dtypes},
-        core_peak_gflops={dtype: measured_peak(dtype) / 1e9 for dtype in dtypes},
+        peak_looks={},
         settings={name: getattr(active, name) for name in ("accuracy", "effort", "max_workspace", "backend")},
     )
+    for dtype in sorted({case.problem.dtype for case in cases}):
+        for count in {1, *counts}:
+            found.look(dtype, count, measured_peak(dtype, count) / 1e9)
+    found.machine["bandwidths_gb_per_s"] = {str(count): environment.bandwidths(count) for count in counts}
     if options.networks is not None:
         found.networks = list(dict.fromkeys(case.title for case in cases))
     found.versions.update({peer.name: peer.version for peer in peers})
     _heading(found, cases, effort)
     pictures: dict[str, Picture] = {}
-    jobs = compile_jobs(cases, active, backend, effort)
-    with Progress(len(jobs) + sum(steps(case, active, backend, peers) for case in cases)) as progress:
+    settings = [config(threads=count) for count in counts]
+    jobs = [compile_jobs(cases, each, backend, effort) for each in settings]
+    total = sum(map(len, jobs)) + len(cases) + sum(steps(case, each, backend, peers) for case in cases for each in settings)
+    with Progress(total) as progress:
         progress.begin("compiling kernels")
-        uncompiled = compile_ahead(jobs, active.threads, effort.compiling_s, lambda word: progress.tick(f"compiled {word}"))
+        uncompiled = [
+            compile_ahead(todo, each.threads, effort.compiling_s, lambda word: progress.tick(f"compiled {word}"))
+            for todo, each in zip(jobs, settings, strict=True)
+        ]
         for case in cases:
 
             def tick(word: str, name: str = case.name) -> None:
                 progress.tick(f"{name}: {word}")
 
-            result, y = measure_case(case, active, backend, peers, effort, tick, uncompiled)
-            dtype = case.problem.dtype
-            found.peak_gflops[dtype] = max(found.peak_gflops[dtype], measured_peak(dtype, active.threads, seconds=PEAK_LOOK_S) / 1e9)
-            found.cases.append(result)
-            if case.filter is not None and y is not None:
-                pictures[case.name] = filtered(case, y)
-            progress.say(case_table(found, result))
+            tick("scipy")
+            expected = reference(case.problem, case.x, case.w, effort.scipy_s)
+            for each, late in zip(settings, uncompiled, strict=True):
+                with each, blas_threads(each.threads):
+                    result, y = measure_case(case, expected, each, backend, peers, effort, tick, late)
+                dtype = case.problem.dtype
+                found.look(dtype, each.threads, measured_peak(dtype, each.threads, seconds=PEAK_LOOK_S) / 1e9)
+                found.cases.append(result)
+                if case.filter is not None and y is not None:
+                    pictures[case.name] = filtered(case, y)
+                progress.say(case_table(found, result))
     found.seconds = time.perf_counter() - started
     return found, pictures
 
 
 def _heading(found: Run, cases: list[Case], effort: Effort) -> None:
-    threads = "1 thread" if found.threads == 1 else f"{found.threads} threads"
-    peaks = ", ".join(f"{digits(value)} GFLOP/s in {dtype}" for dtype, value in found.peak_gflops.items())
-    say(f"fastconv {found.versions['fastconv']} on {found.machine['cpu']} ({found.machine['target']}), {threads}")
-    say(f"measured multiply-add peak: {peaks}")
+    say(f"fastconv {found.versions['fastconv']} on {found.machine['cpu']} ({found.machine['target']}), {thread_words(found.threads)}")
+    say(f"measured multiply-add peak: {', '.join(f'{digits(found.peak(dtype))} GFLOP/s in {dtype}' for dtype in found.dtypes)}")
     say(f"{len(cases)} cases; every result is checked against scipy.signal.correlate2d in float64.")
     say(f"A backend is skipped where the cost model predicts more than {digits(effort.slowest_call_s, 2)} s a call.")
     say()
@@ -156,7 +178,10 @@ def case_table(found: Run, case: CaseResult) -> str:
     ranked = sorted(case.rows, key=lambda row: row.median_s)
     rows = [_cells(found, case, row) for row in ranked if row.status == "measured"]
     rows.append(("scipy.signal", digits(case.scipy_s * 1e3), "", digits(case.flops / case.scipy_s / 1e9), "", "", "1", ""))
-    lines = [f"{case.name}  ({case.shape}; {flops(case.flops)}, {case.dtype})", table(columns, rows, left=(0, 7))]
+    lines = [
+        f"{case.name}  ({case.shape}; {flops(case.flops)}, {case.dtype}, {thread_words(case.threads)})",
+        table(columns, rows, left=(0, 7)),
+    ]
     lines += [
         f"  {row.name}: {'skipped' if row.status == 'skipped' else 'FAILED'}: {row.remark}" for row in ranked if row.status != "measured"
     ]
@@ -172,31 +197,26 @@ def _cells(found: Run, case: CaseResult, row: Row) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _summary(found: Run, report: Path, json_path: Path) -> None:
-    speedups = [case.speedup(case.choice) for case in found.cases if case.choice is not None]
-    if speedups:
-        mean = f"{digits(geometric_mean(speedups))} times as fast as scipy.signal.correlate2d"
-        say(f"backend='auto' is {mean} (geometric mean of {len(speedups)} cases).")
+def _summary(found: Run) -> None:
+    for count in found.counts:
+        cases = found.at(count).cases
+        speedups = [case.speedup(case.choice) for case in cases if case.choice is not None]
+        ratios = [case.over_best_peer for case in cases if case.over_best_peer is not None]
+        if speedups:
+            words = f"{thread_words(count)}: backend='auto' is {digits(geometric_mean(speedups))} times as fast as scipy.signal.correlate2d"
+            if ratios:
+                behind = sum(ratio < 1 for ratio in ratios)
+                words += f" and {digits(geometric_mean(ratios))} times as fast as the best other library (slower than it on {behind})"
+            say(f"{words}; geometric mean of {len(speedups)} cases.")
     if found.totals():
         say(totals_table(found))
     right = found.checks - len(found.wrong)
     say(f"{right} of {found.checks} results are right.")
     for case, row in found.wrong:
         say(f"  FAILED: {row.name} on {case.name}: {row.remark}")
-    say(f"{report}: the report; {json_path}: the figures. {digits(found.seconds, 2)} s in all.")
 
 
 def totals_table(found: Run) -> str:
     """Return the whole networks as a table, milliseconds for one picture."""
-    names = list(dict.fromkeys(name for total in found.totals() for name in total.seconds))
-    names.sort(key=lambda name: (name != "fastconv", name))
-    rows = [
-        (
-            total.title,
-            str(total.layers),
-            flops(total.flops),
-            *(digits(1e3 * total.seconds[name]) if name in total.seconds else "" for name in names),
-        )
-        for total in found.totals()
-    ]
-    return "convolution layers of whole networks, ms for one picture:\n" + table(("", "layers", "", *names), rows)
+    columns, rows = totals_cells(found)
+    return "convolution layers of whole networks, ms for one picture:\n" + table(("", *columns[1:]), rows)

@@ -11,6 +11,8 @@ from fastconv.cli.console import digits
 
 LINE_HEIGHT = 16
 TRACK_HEIGHT = 12
+#: Highest by lowest value of an axis up to which it has more than one tick per decade.
+SHORT_AXIS = 150
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,15 @@ class Scale:
 
     def __init__(self, low: float, high: float) -> None:
         self._low, self._span = math.log(low), math.log(high) - math.log(low)
-        self.ticks = [10.0**k for k in range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)]
+        decades = range(math.floor(math.log10(low)), math.floor(math.log10(high) + 1e-9) + 1)
+        # A short axis has ticks at 1, 2 and 5, a long one at 1 only.
+        steps = (1, 2, 5) if high / low < SHORT_AXIS else (1,)
+        self.ticks = [step * 10.0**k for k in decades for step in steps if low * (1 - 1e-9) <= step * 10.0**k <= high * (1 + 1e-9)]
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The values at both ends."""
+        return math.exp(self._low), math.exp(self._low + self._span)
 
     def __call__(self, value: float) -> float:
         """Return the percentage of the width, held inside."""
@@ -98,24 +108,26 @@ def _grid(scale: Scale, labels: Sequence[str], top: float, bottom: float) -> lis
     return parts
 
 
-def dot_plot(tracks: Sequence[Track], scale: Scale, *, peak: float, title: str) -> str:
-    """Return a dot plot of shares of the peak: one track per case, the peak as a dashed line.
+def dot_plot(tracks: Sequence[Track], scale: Scale, labels: Sequence[str], line: tuple[float, str], *, title: str) -> str:
+    """Return a dot plot: one track per case, and a line across all of them.
 
     Parameters
     ----------
     tracks : sequence of Track
     scale : Scale
-        Of shares, 1 = the peak.
-    peak : float
-        Where the line stands.
+    labels : sequence of str
+        Of the ticks.
+    line : (float, str)
+        Where the line stands, and what it is.
     title : str
         For people who do not see the picture.
     """
     step = LINE_HEIGHT + TRACK_HEIGHT + 14
     height = step * len(tracks)
-    parts = _grid(scale, [f"{100 * tick:g} %" for tick in scale.ticks], 14, height + 18)
-    x = scale(peak)
-    parts.append(f'<text class="t-peak" x="{x:.2f}%" y="9" text-anchor="{"end" if x > 80 else "middle"}">measured peak</text>')
+    parts = _grid(scale, labels, 14, height + 18)
+    x = scale(line[0])
+    anchor = "end" if x > 80 else "start" if x < 20 else "middle"
+    parts.append(f'<text class="t-peak" x="{x:.2f}%" y="9" text-anchor="{anchor}">{_escaped(line[1])}</text>')
     for index, track in enumerate(tracks):
         y = 18 + step * index
         middle = y + LINE_HEIGHT + 8
@@ -171,30 +183,34 @@ def ratio(value: float) -> str:
 _STANDALONE_STYLE = """
 svg { font: 13px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif;
  --ink: #1b1f24; --soft: #5c6570; --grid: #e6e8e5; --card: #fff; --peak: #b4413c;
- --pf: #0b6e99; --p0: #c77700; --p1: #8a4fd0; --p2: #0f8a5f; --p3: #b5467e; --p4: #7d8790; --p5: #6b7f00; }
+ --pf: #0b6e99; --p0: #c77700; --p1: #8a4fd0; --p2: #0f8a5f; --p3: #b5467e; --p4: #7d8790; --p5: #6b7f00; --p6: #c4281c; --p7: #7a5230; }
 @media (prefers-color-scheme: dark) { svg { --ink: #e8eaec; --soft: #9aa4ae; --grid: #30363c; --card: #0d1117; --peak: #ff9a8f;
- --pf: #5cc2ee; --p0: #f2b04b; --p1: #b992f5; --p2: #4fd1a0; --p3: #f08fbd; --p4: #9aa4ae; --p5: #c9d957; } }
+ --pf: #5cc2ee; --p0: #f2b04b; --p1: #b992f5; --p2: #4fd1a0; --p3: #f08fbd; --p4: #9aa4ae; --p5: #c9d957; --p6: #ff8a7a; --p7: #c9a27a; } }
 text { fill: var(--ink); } .t-soft { fill: var(--soft); } .t-peak { fill: var(--peak); }
 .grid { stroke: var(--grid); } .peak { stroke: var(--peak); stroke-width: 2; } .track { fill: var(--grid); }
 .pf { --c: var(--pf); } .ps { --c: var(--soft); }
 .p0 { --c: var(--p0); } .p1 { --c: var(--p1); } .p2 { --c: var(--p2); } .p3 { --c: var(--p3); }
-.p4 { --c: var(--p4); } .p5 { --c: var(--p5); }
+.p4 { --c: var(--p4); } .p5 { --c: var(--p5); } .p6 { --c: var(--p6); } .p7 { --c: var(--p7); }
 .full { fill: var(--c); stroke: var(--card); stroke-width: 1; } .ring { fill: none; stroke: var(--pf); stroke-width: 1.6; }
 """
 
 
 def standalone_dot_plot(
-    rows: Sequence[tuple[str, Sequence[Mark]]], scale: Scale, entries: Sequence[tuple[Mark, str]], *, width: int, heading: str
-) -> str:
+    rows: Sequence[tuple[str, Sequence[Mark]]], scale: Scale, entries: Sequence[tuple[Mark, str]], labels: Sequence[str], line: str,
+    *, width: int, heading: str,
+) -> str:  # fmt: skip
     """Return a dot plot as an SVG file of its own, light or dark as the reader's screen is.
 
     Parameters
     ----------
     rows : sequence of (words, marks)
     scale : Scale
-        Of shares, 1 = the peak.
     entries : sequence of (mark, words)
         The legend.
+    labels : sequence of str
+        Of the ticks.
+    line : str
+        What the line at 1 is.
     width : int
     heading : str
     """
@@ -208,12 +224,12 @@ def standalone_dot_plot(
     x = 10.0
     for mark, words in entries:
         parts += [symbol(mark, f"{x:.0f}", 38), f'<text class="t-soft" x="{x + 13:.0f}" y="42">{_escaped(words)}</text>']
-        x += 38 + 7.2 * len(words)
-    for tick in scale.ticks:
+        x += 30 + 6.8 * len(words)
+    for tick, label in zip(scale.ticks, labels, strict=True):
         parts.append(f'<line class="grid" x1="{place(tick):.1f}" x2="{place(tick):.1f}" y1="{top - 8}" y2="{bottom - 4}"/>')
-        parts.append(f'<text class="t-soft" x="{place(tick):.1f}" y="{bottom + 14}" text-anchor="middle">{100 * tick:g} %</text>')
+        parts.append(f'<text class="t-soft" x="{place(tick):.1f}" y="{bottom + 14}" text-anchor="middle">{_escaped(label)}</text>')
     parts.append(f'<line class="peak" x1="{place(1):.1f}" x2="{place(1):.1f}" y1="{top - 8}" y2="{bottom - 4}"/>')
-    parts.append(f'<text class="t-peak" x="{place(1):.1f}" y="{top - 12}" text-anchor="middle">peak</text>')
+    parts.append(f'<text class="t-peak" x="{place(1):.1f}" y="{top - 12}" text-anchor="middle">{_escaped(line)}</text>')
     for index, (words, marks) in enumerate(rows):
         y = top + step * index + step / 2 - 4
         parts.append(f'<text x="0" y="{y + 4:.0f}">{_escaped(words)}</text>')

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastconv.cli.console import digits, say, table
+from fastconv.cli.console import digits, say, table, thread_words
 from fastconv.cli.results import Row, Run, geometric_mean
 
 #: A change below this share is never reported: machines drift that much between two runs.
@@ -23,7 +23,9 @@ class Change:
 
     Attributes
     ----------
-    case, name : str
+    case : str
+    threads : int
+    name : str
     before_s, after_s : float
         Median seconds per call.
     noise : float
@@ -31,6 +33,7 @@ class Change:
     """
 
     case: str
+    threads: int
     name: str
     before_s: float
     after_s: float
@@ -49,13 +52,13 @@ class Change:
 
 def changes(before: Run, after: Run) -> list[Change]:
     """Return what was measured in both runs, the most slowed down first."""
-    earlier = {(case.problem, row.name): row for case in before.cases for row in case.rows if row.status == "measured"}
+    earlier = {(case.problem, case.threads, row.name): row for case in before.cases for row in case.rows if row.status == "measured"}
     found = []
     for case in after.cases:
         for row in case.rows:
-            old = earlier.get((case.problem, row.name))
+            old = earlier.get((case.problem, case.threads, row.name))
             if old is not None and row.status == "measured":
-                found.append(Change(case.name, row.name, old.median_s, row.median_s, _noise(old, row)))
+                found.append(Change(case.name, case.threads, row.name, old.median_s, row.median_s, _noise(old, row)))
     return sorted(found, key=lambda change: -change.ratio)
 
 
@@ -70,25 +73,27 @@ def differences(before: Run, after: Run) -> list[str]:
         f"{what}: {old} before, {new} after"
         for what, old, new in (
             ("processor", before.machine.get("cpu"), after.machine.get("cpu")),
-            ("threads", before.threads, after.threads),
+            ("threads", before.counts, after.counts),
             *((name, before.settings.get(name), after.settings.get(name)) for name in sorted({*before.settings, *after.settings})),
         )
         if old != new
     ]
-    for dtype in sorted(before.peak_gflops.keys() & after.peak_gflops.keys()):
-        old, new = before.peak_gflops[dtype], after.peak_gflops[dtype]
+    for key in sorted(before.peak_looks.keys() & after.peak_looks.keys()):
+        old, new = max(before.peak_looks[key]), max(after.peak_looks[key])
         if abs(math.log(new / old)) > math.log1p(SMALLEST_CHANGE):
-            found.append(f"the machine itself: its {dtype} peak was {digits(old)} GFLOP/s before, {digits(new)} after")
+            dtype, _, count = key.partition(", ")
+            words = f"its {dtype} peak with {thread_words(int(count))} was {digits(old)} GFLOP/s before, {digits(new)} after"
+            found.append(f"the machine itself: {words}")
     return found
 
 
 def new_choices(before: Run, after: Run) -> list[str]:
     """Return the cases whose automatic choice is another one."""
-    earlier = {case.problem: case.chosen for case in before.cases}
+    earlier = {(case.problem, case.threads): case.chosen for case in before.cases}
     return [
-        f"{case.name}: {earlier[case.problem]} -> {case.chosen}"
+        f"{case.name}, {thread_words(case.threads)}: {earlier[case.problem, case.threads]} -> {case.chosen}"
         for case in after.cases
-        if earlier.get(case.problem, case.chosen) != case.chosen
+        if earlier.get((case.problem, case.threads), case.chosen) != case.chosen
     ]
 
 
@@ -101,10 +106,18 @@ def compare(before_path: Path, after_path: Path) -> int:
     beyond = [change for change in found if change.is_beyond_noise]
     if beyond:
         rows = [
-            (c.case, c.name, digits(c.before_s * 1e3), digits(c.after_s * 1e3), f"{100 * (c.ratio - 1):+.0f} %", f"{100 * c.noise:.0f} %")
+            (
+                c.case,
+                c.name,
+                str(c.threads),
+                digits(c.before_s * 1e3),
+                digits(c.after_s * 1e3),
+                f"{100 * (c.ratio - 1):+.0f} %",
+                f"{100 * c.noise:.0f} %",
+            )
             for c in beyond
         ]
-        say(table(("case", "", "ms before", "ms after", "time", "noise"), rows, left=(0, 1)))
+        say(table(("case", "", "threads", "ms before", "ms after", "time", "noise"), rows, left=(0, 1)))
     for line in new_choices(before, after):
         say(f"chosen now: {line}")
     for case, row in after.wrong:

@@ -51,6 +51,11 @@ def flops(count: float) -> str:
     return f"{digits(count / 1e3)} kFLOP"
 
 
+def thread_words(count: int) -> str:
+    """Return "1 thread", "2 threads"."""
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
 def memory(nbytes: float) -> str:
     """Return a number of bytes, as "64 MiB"."""
     for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):

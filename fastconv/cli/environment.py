@@ -11,10 +11,14 @@ from pathlib import Path
 
 from fastconv import __version__
 from fastconv.cli.console import memory
+from fastconv.kernels.bandwidth import measured_bandwidth
 from fastconv.kernels.target import host
 from fastconv.machine import usable_cores
 
 _PACKAGES = ("numpy", "scipy", "numba", "llvmlite")
+#: Sizes for systems that do not tell theirs.
+_USUAL_CACHES = {"L1d": 32 * 2**10, "L2": 512 * 2**10, "L3": 8 * 2**20}
+_LEAST_MEMORY_NBYTES = 64 * 2**20
 
 
 def cpu_name() -> str:
@@ -87,18 +91,39 @@ def machine() -> dict[str, object]:
     }
 
 
-def caches() -> dict[str, str]:
-    """Return cache level -> size of the first core, as the system tells it (Linux; elsewhere empty)."""
-    found: dict[str, str] = {}
+def cache_nbytes() -> dict[str, int]:
+    """Return cache level -> bytes of the first core, as the system tells it (Linux; elsewhere empty)."""
+    found: dict[str, int] = {}
     for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
         try:
             level, kind, size = ((folder / name).read_text(encoding="ascii").strip() for name in ("level", "type", "size"))
-        except OSError:
+            if kind != "Instruction":
+                found[f"L{level}{'d' if kind == 'Data' else ''}"] = int(size.removesuffix("K")) * 1024
+        except (OSError, ValueError):  # noqa: PERF203  a few turns
             continue
-        if kind != "Instruction":
-            kib = int(size.removesuffix("K")) if size.endswith("K") else 0
-            found[f"L{level}{'d' if kind == 'Data' else ''}"] = memory(kib * 1024) if kib else size
     return found
+
+
+def caches() -> dict[str, str]:
+    """Return cache level -> size in words."""
+    return {level: memory(nbytes) for level, nbytes in cache_nbytes().items()}
+
+
+def working_sets(threads: int) -> dict[str, int]:
+    """Return level -> bytes that a thread copies within, so that they stay there: half a cache, and for memory four times the last.
+
+    The last level counts as shared by all threads, the others as a core's own.
+    """
+    sizes = cache_nbytes() or _USUAL_CACHES
+    last = list(sizes)[-1]
+    found = {level: nbytes // 2 for level, nbytes in sizes.items()}
+    found[last] = max(found[last] // threads, min(found.values()))
+    return {**found, "memory": max(4 * sizes[last], _LEAST_MEMORY_NBYTES)}
+
+
+def bandwidths(threads: int) -> dict[str, float]:
+    """Return level -> measured GB/s that `threads` threads together read and write in a copy."""
+    return {level: measured_bandwidth(nbytes, threads) / 1e9 for level, nbytes in working_sets(threads).items()}
 
 
 def kernel_cache_folder() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -11,9 +12,9 @@ from fastconv.backends import make_plan
 from fastconv.backends.base import Algorithm
 from fastconv.cli.cases import Case
 from fastconv.cli.console import duration
-from fastconv.cli.oracle import Reference, judge, reference
-from fastconv.cli.peers import Peer
-from fastconv.cli.results import CaseResult, Row
+from fastconv.cli.oracle import Reference, judge
+from fastconv.cli.peers.base import Peer
+from fastconv.cli.results import CaseResult, Considered, Row
 from fastconv.errors import FastconvError
 from fastconv.planner import Decision, decide
 from fastconv.problem import ConvProblem
@@ -24,14 +25,16 @@ SHORTEST_SAMPLE_S = 50e-6
 #: The candidates take turns so often, so that a drift of the clock meets them all alike.
 ROUNDS = 5
 LEAST_SAMPLES = 3
-#: Pause before a contender's turn: idle threads of BLAS, OpenMP and other libraries' pools spin for a while after a
-#: call and would take the core that it needs. Other libraries spin longer.
-SETTLE_S, SETTLE_WITH_PEERS_S = 0.003, 0.03
+#: Before a contender's turn: idle threads of BLAS, OpenMP and other libraries' pools spin for a while after a call and would take the
+#: core that it needs. The turn begins when the process used less than this share of a core for so long, at last after so many looks.
+SETTLE_S, SETTLED_SHARE, MOST_LOOKS = 0.004, 0.1, 100
 #: Calls that wake a contender's own threads and fill the caches before the clock counts.
 WAKING_CALLS = 3
 MOST_SAMPLES = 200
 #: Digits of a sample that are kept: more than the clock is worth.
 SAMPLE_DIGITS = 4
+#: A library whose largest error is above this share of the largest result did not compute this convolution.
+LARGEST_PEER_ERROR = 1e-2
 
 
 @dataclass(frozen=True)
@@ -86,17 +89,29 @@ def wanted(decision: Decision, backend: str | None) -> list[Algorithm]:
     return able if backend is None else [a for a in able if backend in {a.name, a.family}]
 
 
+def considered(decision: Decision) -> list[Considered]:
+    """Return what the planner thought of each algorithm that could, and of each family that could not, in words of its first."""
+    able = {c.algorithm.family for c in decision.candidates if c.predicted_s is not None}
+    found: dict[str, Considered] = {}
+    for c in decision.candidates:
+        if c.predicted_s is not None:
+            found[c.algorithm.name] = Considered(c.algorithm.name, c.predicted_s, c.measured_s, c.reason or "")
+        elif c.algorithm.family not in able:
+            found.setdefault(c.algorithm.family, Considered(c.algorithm.family, None, None, c.reason or ""))
+    return list(found.values())
+
+
 @dataclass
 class Contender:
     """Something that convolves: called again and again on the same input."""
 
     row: Row
     call: Callable[[], Array]
-    algorithm: Algorithm | None = None
 
 
 def measure_case(
     case: Case,
+    found: Reference,
     config: Config,
     backend: str | None,
     peers: list[Peer],
@@ -109,7 +124,10 @@ def measure_case(
     Parameters
     ----------
     case : Case
+    found : Reference
+        What scipy.signal makes of it.
     config : Config
+        With the threads of each call.
     backend : str or None
         Only this family or variant; "auto": only what would be chosen.
     peers : list of Peer
@@ -129,11 +147,11 @@ def measure_case(
     p = case.problem
     decision = decide(p, config, is_prepared=True)
     predicted = {c.algorithm: c.predicted_s or 0.0 for c in decision.candidates}
-    tick("scipy")
-    found = reference(p, case.x, case.w, effort.scipy_s)
     result = CaseResult(
         case.name, case.group, case.title, str(p), shape_words(p), p.dtype, p.flops,
-        decision.algorithm.name, found.scipy_s, found.selection.share, count=case.count,
+        decision.algorithm.name, found.scipy_s, found.selection.share, count=case.count, threads=config.threads,
+        nbytes=sum(math.prod(shape) for shape in (p.x_shape, p.w_shape, p.out_shape)) * case.x.itemsize,
+        decided_by=decision.source, considered=considered(decision),
     )  # fmt: skip
     contenders, picture = [], None
     for algorithm in wanted(decision, backend):
@@ -159,8 +177,9 @@ def measure_case(
         tick(peer.name)
         peer_row = Row(peer.name, "peer", "measured", remark=peer.version)
         contender = _prepared_peer(case, peer, peer_row, config.threads, found)
-        if contender is not None:
+        if contender is not None or peer_row.status == "skipped":
             result.rows.append(peer_row)
+        if contender is not None:
             contenders.append(contender)
     _take_turns(contenders, effort.timing_s, tick)
     return result, picture
@@ -176,7 +195,7 @@ def within_limit(case: Case, config: Config, backend: str | None, effort: Effort
 def steps(case: Case, config: Config, backend: str | None, peers: list[Peer]) -> int:
     """Return how many times `measure_case` ticks."""
     decision = decide(case.problem, config, is_prepared=True)
-    return 1 + len(wanted(decision, backend)) + len(peers) + ROUNDS
+    return len(wanted(decision, backend)) + len(peers) + ROUNDS
 
 
 def _prepared(case: Case, algorithm: Algorithm, row: Row, config: Config, found: Reference) -> tuple[Contender | None, Array | None]:
@@ -197,7 +216,7 @@ def _prepared(case: Case, algorithm: Algorithm, row: Row, config: Config, found:
         row.status = "failed"
         row.remark = f"wrong result: the largest error is {verdict.bound_share:.3g} times what rounding can explain"
         return None, y
-    return Contender(row, lambda: plan(case.x), algorithm), y
+    return Contender(row, lambda: plan(case.x)), y
 
 
 def _prepared_peer(case: Case, peer: Peer, row: Row, threads: int, found: Reference) -> Contender | None:
@@ -210,22 +229,23 @@ def _prepared_peer(case: Case, peer: Peer, row: Row, threads: int, found: Refere
     except Exception as error:  # noqa: BLE001  whatever another library raises, it is out of this case
         row.status, row.remark = "skipped", f"{type(error).__name__}: {error}"
         return None
-    verdict = judge(found, None, case.x, case.w, y)
-    row.error = verdict.error
+    row.error = share = judge(found, None, case.x, case.w, y).error
+    if not share <= LARGEST_PEER_ERROR:
+        row.status, row.remark = "skipped", f"{row.remark}: its result is not this convolution (error {share:.2g})"
+        return None
     return Contender(row, call)
 
 
 def _take_turns(contenders: list[Contender], seconds: float, tick: Callable[[str], None]) -> None:
     """Fill the samples of all contenders in ROUNDS rounds; a slow one sits out once it has had its time."""
     spent = [0.0] * len(contenders)
-    settle_s = SETTLE_S if all(contender.algorithm for contender in contenders) else SETTLE_WITH_PEERS_S
     for turn in range(ROUNDS):
         tick(f"timing {turn + 1}/{ROUNDS}")
         for index, contender in enumerate(contenders):
             samples = contender.row.samples_s
             if spent[index] > seconds * (1 if len(samples) >= LEAST_SAMPLES else LEAST_SAMPLES):
                 continue
-            time.sleep(settle_s)
+            settle()
             started = time.perf_counter()
             waking = [_timed(contender.call, 1)]
             if waking[0] < seconds:
@@ -236,6 +256,15 @@ def _take_turns(contenders: list[Contender], seconds: float, tick: Callable[[str
             # Waking calls count only where there is no time for others.
             samples += [_timed(contender.call, repeats) for _ in range(count)] or [first]
             spent[index] += time.perf_counter() - started
+
+
+def settle() -> None:
+    """Wait until the process is quiet: threads of earlier calls sleep."""
+    for _ in range(MOST_LOOKS):
+        used = time.process_time()
+        time.sleep(SETTLE_S)
+        if time.process_time() - used < SETTLED_SHARE * SETTLE_S:
+            return
 
 
 def _timed(call: Callable[[], Array], repeats: int) -> float:

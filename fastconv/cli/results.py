@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from fastconv.cli.console import CliError, digits
 
 #: Raised when the fields change their meaning.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass
@@ -66,9 +66,28 @@ class Row:
         return float(high - low) / 2
 
 
+@dataclass(frozen=True)
+class Considered:
+    """What the planner thought of one algorithm, or of a whole family that cannot compute the case.
+
+    Attributes
+    ----------
+    name : str
+    predicted_s, measured_s : float or None
+        The cost model's time of a call, and that of wisdom.
+    reason : str
+        Why it is out, if it is.
+    """
+
+    name: str
+    predicted_s: float | None
+    measured_s: float | None
+    reason: str
+
+
 @dataclass
 class CaseResult:
-    """All rows of one case.
+    """All rows of one case with one number of threads.
 
     Attributes
     ----------
@@ -88,6 +107,14 @@ class CaseResult:
     rows : list of Row
     count : int
         How often the layer occurs in its network.
+    threads : int
+        Threads of each call.
+    nbytes : int
+        Size of source, weights and result: what has to be moved at least.
+    decided_by : str
+        What chose: the cost model, wisdom, a setting.
+    considered : list of Considered
+        Every algorithm that could, and the families that could not.
     """
 
     name: str
@@ -102,10 +129,25 @@ class CaseResult:
     checked_share: float
     rows: list[Row] = field(default_factory=list)
     count: int = 1
+    threads: int = 1
+    nbytes: int = 0
+    decided_by: str = ""
+    considered: list[Considered] = field(default_factory=list)
 
     def measured(self, kind: str = "backend") -> list[Row]:
         """Return the measured rows of a kind, fastest first."""
         return sorted((row for row in self.rows if row.kind == kind and row.status == "measured"), key=lambda row: row.median_s)
+
+    @property
+    def best_peer(self) -> Row | None:
+        """The fastest other library, None if none was measured."""
+        return next(iter(self.measured("peer")), None)
+
+    @property
+    def over_best_peer(self) -> float | None:
+        """How many times as fast as the best other library the automatic choice is; None if either was not measured."""
+        row, peer = self.choice, self.best_peer
+        return None if row is None or peer is None else peer.median_s / row.median_s
 
     @property
     def choice(self) -> Row | None:
@@ -151,14 +193,13 @@ class Run:
         The command line, and the time it started (UTC, ISO 8601).
     is_quick : bool
     threads : int
+        Threads that headings speak of: the highest number of the run.
     machine : dict
         See `fastconv.cli.environment.machine`.
     versions : dict of str to str
     commit : str or None
-    peak_gflops : dict of str to float
-        dtype -> measured multiply-add peak of `threads` threads.
-    core_peak_gflops : dict of str to float
-        The same of one thread.
+    peak_looks : dict of str to list of float
+        "dtype, threads" -> GFLOP/s of the multiply-add peak, measured at the start and after each case: the clock drifts.
     settings : dict
         The settings in force, without the threads.
     seconds : float
@@ -175,16 +216,50 @@ class Run:
     machine: dict[str, Any]
     versions: dict[str, str]
     commit: str | None
-    peak_gflops: dict[str, float]
-    core_peak_gflops: dict[str, float]
+    peak_looks: dict[str, list[float]]
     settings: dict[str, Any]
     seconds: float = 0.0
     cases: list[CaseResult] = field(default_factory=list)
     networks: list[str] = field(default_factory=list)
 
+    @property
+    def dtypes(self) -> list[str]:
+        """The dtypes of the cases, as far as the peak is known."""
+        return list(dict.fromkeys(key.partition(",")[0] for key in self.peak_looks))
+
+    def look(self, dtype: str, threads: int, gflops: float) -> None:
+        """Put down one measurement of the peak."""
+        self.peak_looks.setdefault(f"{dtype}, {threads}", []).append(gflops)
+
+    def looks(self, dtype: str, threads: int | None = None) -> list[float]:
+        """Return the measurements of the peak, in GFLOP/s."""
+        return self.peak_looks.get(f"{dtype}, {self.threads if threads is None else threads}", [])
+
+    def peak(self, dtype: str, threads: int | None = None) -> float:
+        """Return the highest peak that was seen in the run, in GFLOP/s: shares of it are never too high."""
+        return max(self.looks(dtype, threads))
+
     def peak_share(self, case: CaseResult, row: Row) -> float:
-        """Return effective GFLOP/s as a share of the measured peak of the case's dtype."""
-        return case.gflops(row) / self.peak_gflops[case.dtype]
+        """Return effective GFLOP/s as a share of the peak of the case's dtype and threads."""
+        return case.gflops(row) / self.peak(case.dtype, case.threads)
+
+    def scipy_share(self, case: CaseResult) -> float:
+        """Return the same of scipy.signal."""
+        return case.flops / case.scipy_s / 1e9 / self.peak(case.dtype, case.threads)
+
+    @property
+    def counts(self) -> list[int]:
+        """The numbers of threads of the run, the lowest first."""
+        return sorted({case.threads for case in self.cases}) or [self.threads]
+
+    def at(self, threads: int) -> Run:
+        """Return the part of the run with that number of threads."""
+        return replace(self, threads=threads, cases=[case for case in self.cases if case.threads == threads])
+
+    def pairs(self, few: int, many: int) -> list[tuple[CaseResult, CaseResult]]:
+        """Return each case with few threads beside the same with many."""
+        found = {case.problem: case for case in self.cases if case.threads == few}
+        return [(found[case.problem], case) for case in self.cases if case.threads == many and case.problem in found]
 
     @property
     def wrong(self) -> list[tuple[CaseResult, Row]]:
@@ -204,9 +279,9 @@ class Run:
         return list(found.items())
 
     def totals(self) -> list[Total]:
-        """Return the totals of the whole networks of the run."""
+        """Return the totals of the whole networks of the run, with its highest number of threads."""
         found = []
-        for title, cases in self.groups():
+        for title, cases in self.at(self.threads).groups():
             if title not in self.networks:
                 continue
             seconds = {"scipy.signal": sum(case.count * case.scipy_s for case in cases)}
@@ -225,8 +300,8 @@ class Run:
         """Return the automatic choice on each case, beside the best other library, as a notebook shows it."""
         rows = []
         for case in self.cases:
-            row, peer = case.choice, next(iter(case.measured("peer")), None)
-            cells = [case.name, case.chosen]
+            row, peer = case.choice, case.best_peer
+            cells = [case.name, str(case.threads), case.chosen]
             if row is None:
                 cells += [""] * 4
             else:
@@ -239,15 +314,17 @@ class Run:
             cells += ["", ""] if row is None or peer is None else [peer.name, digits(peer.median_s / row.median_s)]
             rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
         head = "".join(
-            f"<th>{name}</th>" for name in ("case", "chosen", "ms", "GFLOP/s", "% of peak", "x scipy", "best other library", "x its speed")
+            f"<th>{name}</th>"
+            for name in ("case", "threads", "chosen", "ms", "GFLOP/s", "% of peak", "x scipy", "best other library", "x its speed")
         )
-        title = f"fastconv {self.versions['fastconv']} on {self.machine['cpu']}, threads: {self.threads}"
+        title = f"fastconv {self.versions['fastconv']} on {self.machine['cpu']}"
         return f"<p>{html.escape(title)}</p><table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
     def to_json(self) -> str:
         """Return the run as JSON, with the derived figures beside the raw samples."""
         content = asdict(self)
         content["format"] = FORMAT
+        content["peak_gflops"] = {key: max(looks) for key, looks in self.peak_looks.items()}
         for case, shown in zip(self.cases, content["cases"], strict=True):
             for row, cells in zip(case.rows, shown["rows"], strict=True):
                 if row.samples_s:
@@ -273,10 +350,12 @@ class Run:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content.pop("format") != FORMAT:
                 raise CliError(f"{path}: it is a result file of another format than {FORMAT}.")
+            del content["peak_gflops"]
             cases = []
             for shown in content.pop("cases"):
                 rows = [Row(**{name: cells[name] for name in Row.__dataclass_fields__}) for cells in shown.pop("rows")]
-                cases.append(CaseResult(**shown, rows=rows))
+                considered = [Considered(**item) for item in shown.pop("considered")]
+                cases.append(CaseResult(**shown, rows=rows, considered=considered))
             return cls(**content, cases=cases)
         except OSError as error:
             raise CliError(f"{path}: cannot be read: {error.strerror}.") from None

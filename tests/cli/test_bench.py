@@ -60,7 +60,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
     folder = tmp_path_factory.mktemp("bench")
     levels = np.random.default_rng(0).integers(0, 256, (40, 41, 3), np.uint8)
     Image.fromarray(levels).save(folder / "in.png")
-    words = ["bench", "--quick", "--threads", "1", "--image", str(folder / "in.png"), "--layers", SMALL]
+    words = ["bench", "--quick", "--threads", "1", "2", "--image", str(folder / "in.png"), "--layers", SMALL]
     words += ["--report", str(folder / "r.html"), "--json", str(folder / "figures.json")]
     with pytest.MonkeyPatch.context() as patch:
         lines: list[str] = []
@@ -85,10 +85,24 @@ def test_every_backend_that_can_is_in_the_table_checked_and_right(written: Writt
 
 def test_the_json_carries_raw_samples_machine_and_figures(written: Written) -> None:
     content = json.loads(written[1].read_text())
-    assert {"machine", "versions", "commit", "command", "date", "peak_gflops", "threads", "settings", "cases", "seconds"} <= content.keys()
-    assert {"cpu", "cores", "target", "caches", "system"} <= content["machine"].keys()
+    assert {
+        "machine",
+        "versions",
+        "commit",
+        "command",
+        "date",
+        "peak_gflops",
+        "peak_looks",
+        "threads",
+        "settings",
+        "cases",
+        "seconds",
+    } <= content.keys()
+    assert {"cpu", "cores", "target", "caches", "system", "bandwidths_gb_per_s"} <= content["machine"].keys()
     assert {"numpy", "numba", "scipy", "python"} <= content["versions"].keys()
-    assert content["threads"] == 1
+    assert content["threads"] == 2
+    assert {case["threads"] for case in content["cases"]} == {1, 2}
+    assert all(case["considered"] and case["nbytes"] for case in content["cases"])
     for case in content["cases"]:
         assert {"name", "problem", "flops", "chosen", "scipy_s", "checked_share", "rows"} <= case.keys()
         for row in case["rows"]:
@@ -110,6 +124,22 @@ def test_the_report_needs_no_other_file_and_is_well_formed(written: Written) -> 
     assert {"svg", "table", "img", "script", "style"} <= page.tags
     assert "prefers-color-scheme: dark" in text
     assert 'name="viewport"' in text
+
+
+def test_the_report_has_every_section(written: Written) -> None:
+    text = written[0].read_text()
+    for title in (
+        "At a glance",
+        "Roofline",
+        "From 1 thread to 2",
+        "Error against time",
+        "What was chosen, and why",
+        "How this was measured",
+    ):
+        assert f"<h2>{title}</h2>" in text, title
+    tables = written[0].with_suffix(".md").read_text()
+    assert SMALL in tables
+    assert "| case | chosen |" in tables
 
 
 def test_results_come_back_from_the_file(written: Written) -> None:

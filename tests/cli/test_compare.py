@@ -17,7 +17,7 @@ def run(times: dict[str, list[float]], *, peak: float = 100.0, chosen: str = "di
     kinds = {"torch": "peer"}
     rows = [Row(name, kinds.get(name, "backend"), status, samples_s=samples) for name, samples in times.items()]
     case = CaseResult("layer", "layers", "Layers", PROBLEM, "", "float32", 1000, chosen, 1.0, 1.0, rows)
-    return Run("", "", False, 1, {"cpu": "x"}, {}, None, {"float32": peak}, {"float32": peak}, {"accuracy": "standard"}, cases=[case])
+    return Run("", "", False, 1, {"cpu": "x"}, {}, None, {"float32, 1": [peak, 0.9 * peak]}, {"accuracy": "standard"}, cases=[case])
 
 
 def files(folder: Path, before: Run, after: Run) -> list[str]:
@@ -72,8 +72,8 @@ def test_a_result_that_became_wrong_is_status_one(tmp_path: Path) -> None:
 def test_what_is_not_comparable_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(files(tmp_path, run({"im2col": STEADY}), run({"im2col": STEADY}, peak=80.0, chosen="im2col")))
     said = capsys.readouterr().out
-    assert "peak was 100" in said
-    assert "chosen now: layer: direct:dense -> im2col" in said
+    assert "peak with 1 thread was 100" in said
+    assert "chosen now: layer, 1 thread: direct:dense -> im2col" in said
 
 
 def test_other_words_are_refused_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,8 +57,8 @@ def network() -> Run:
         "vector_registers": 16,
         "caches": {},
     }
-    peaks = {"float32": 1.0}
-    run = Run("", "2026-01-01T00:00:00", False, 1, machine, {"fastconv": "0", "numpy": "0"}, None, peaks, peaks, {})
+    peaks = {"float32, 1": [1.0]}
+    run = Run("", "2026-01-01T00:00:00", False, 1, machine, {"fastconv": "0", "numpy": "0"}, None, peaks, {})
     run.cases = [case("a", 3, "torch", "ncnn"), case("b", 1, "torch")]
     run.networks = ["Net"]
     return run
@@ -89,3 +89,4 @@ def test_a_notebook_shows_a_run_as_a_table() -> None:
     page = network()._repr_html_()
     assert page.count("<tr>") == 3
     assert "<td>torch</td><td>2.00</td>" in page
+    assert "<th>threads</th>" in page
