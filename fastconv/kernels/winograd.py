@@ -256,19 +256,20 @@ def _products(
 
 
 @jit
+def _piece(extent: int, pieces: int, index: int) -> Any:
+    """Return (first, length) of one of `pieces` pieces of `extent`, longer ones first, so that threads end together."""
+    short, longer = divmod(extent, pieces)
+    return index * short + min(index, longer), short + (index < longer)
+
+
+@jit
 def block_of(g: Any, index: int) -> Any:
     """Return (group, first band, bands, first column, columns) of a block."""
     rest, column = divmod(index, g.column_blocks)
     group, band = divmod(rest, g.band_blocks)
-    bands = g.images * g.bands
-    first_band, first_column = bands * band // g.band_blocks, g.columns * column // g.column_blocks
-    return (
-        group,
-        first_band,
-        bands * (band + 1) // g.band_blocks - first_band,
-        first_column,
-        g.columns * (column + 1) // g.column_blocks - first_column,
-    )
+    first_band, bands = _piece(g.images * g.bands, g.band_blocks, band)
+    first_column, columns = _piece(g.columns, g.column_blocks, column)
+    return group, first_band, bands, first_column, columns
 
 
 @jit

@@ -7,7 +7,7 @@ from typing import Any
 from llvmlite import ir
 
 from fastconv.kernels._jit import jit
-from fastconv.kernels.gemm import INDEPENDENT_SUMS, RegisterTile, build_microkernel, register_tile
+from fastconv.kernels.gemm import INDEPENDENT_SUMS, REPEAT_ARGUMENTS, RegisterTile, build_microkernel, register_tile
 from fastconv.kernels.simd import I64, Value, kernel_intrinsic, new_function
 from fastconv.kernels.target import Target
 
@@ -30,11 +30,12 @@ def height_table(tile: RegisterTile) -> list[int]:
 
 
 def build_tile_product(module: Value, element: str, target: Target | None = None) -> Value:
-    """Write ``f(height, a, lda, b, c, ldc, k, accumulate, next_panel, next_step)``: the micro-kernel of that height.
+    """Write ``f(height, a, lda, b, c, ldc, k, accumulate, next_panel, next_step, repeats, a_step, b_step, c_step, 0)``.
 
-    Arguments as in `fastconv.kernels.gemm.build_microkernel` with ``a="rows"`` and prefetch of the next panel.
+    The micro-kernel of that height, `repeats` times: arguments as in `fastconv.kernels.gemm.build_microkernel` with
+    ``a="rows"``, prefetch of the next panel and `repeat`.
     """
-    function, b = new_function(module, f"winograd_product_{element}", 10)
+    function, b = new_function(module, f"winograd_product_{element}", 10 + REPEAT_ARGUMENTS)
     if b is None:
         return function
     tile = register_tile(_ITEMSIZE[element], target)
@@ -42,7 +43,7 @@ def build_tile_product(module: Value, element: str, target: Target | None = None
     after = b.append_basic_block("done")
     switch = b.switch(height, after)
     for rows in tile_heights(tile):
-        kernel = build_microkernel(module, element, rows, tile.vectors, a="rows", prefetch=True, target=target)
+        kernel = build_microkernel(module, element, rows, tile.vectors, a="rows", prefetch=True, repeat=True, target=target)
         block = b.append_basic_block(f"rows_{rows}")
         switch.add_case(ir.Constant(I64, rows), block)
         with b.goto_block(block):
@@ -93,9 +94,11 @@ def multiply_panels(
             ahead = b + steps * nr * size
             a = v + first * size
             c = m + panel * m_step * size
-            for strip in range(strips):
-                height = tall_height if strip < tall else low_height
-                _tile_product(like, height, a, ldv, b, c, nr, steps, first, ahead, line)
-                a += height * ldv * size
-                c += height * nr * size
-                ahead += steps * line
+            if tall > 0:
+                high = tall_height * ldv, tall_height * nr
+                _tile_product(like, tall_height, a, ldv, b, c, nr, steps, first, ahead, line, tall, high[0], 0, high[1], 0)
+                a += tall * high[0] * size
+                c += tall * high[1] * size
+                ahead += tall * steps * line
+            low = low_height * ldv, low_height * nr
+            _tile_product(like, low_height, a, ldv, b, c, nr, steps, first, ahead, line, strips - tall, low[0], 0, low[1], 0)
