@@ -57,7 +57,7 @@ def products_only(like: Any, geometry: Any, heights: Any, scratch_size: int) -> 
                 multiply_panels(
                     like, v + xi * g.v_step * size, g.ldv, g.u + ((group * xis + xi) * g.panels + first) * g.channels * g.nr * size,
                     m + xi * g.m_step * size, xis * g.m_step, bands * g.dh * g.dw * columns, g.channels,
-                    min(g.panels_at_once, g.panels - first), g.nr, g.rows, heights, g.depth,
+                    min(g.panels_at_once, g.panels - first), g.nr, g.rows, heights,
                 )  # fmt: skip
     keepalive(buffer)
 

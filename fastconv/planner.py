@@ -112,8 +112,8 @@ def _decide(problem: ConvProblem, config: Config, backend: str | None, is_prepar
             continue
         reason = None if row in allowed else "another backend is asked for"
         # A variant that is named may be as inaccurate as it is; anything else keeps to the setting.
-        if reason is None and row.name != name and _RANK[row.accuracy] > _RANK[config.accuracy]:
-            reason = f"it needs accuracy={row.accuracy!r}, the setting is {config.accuracy!r}"
+        if reason is None and row.name != name and _RANK[row.accuracy_for(problem)] > _RANK[config.accuracy]:
+            reason = f"it needs accuracy={row.accuracy_for(problem)!r}, the setting is {config.accuracy!r}"
         candidates.append(_timed(row, reason, problem, config, seconds.get(row.name), is_prepared=is_prepared))
     possible = [candidate for candidate in candidates if candidate.reason is None]
     if not possible:  # a family all of whose variants need a laxer setting: it was named, so the first that can is taken

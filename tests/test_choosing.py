@@ -22,7 +22,7 @@ def test_the_accuracy_setting_is_obeyed(accuracy):
     rank = {"strict": 0, "standard": 1, "fast": 2}
     with fastconv.config(accuracy=accuracy, wisdom="off") as settings:
         decision = decide(LAYER, settings, is_prepared=True)
-    assert all(rank[row.accuracy] <= rank[accuracy] for row in decision.ranked)
+    assert all(rank[row.accuracy_for(LAYER)] <= rank[accuracy] for row in decision.ranked)
     if accuracy == "strict":
         assert all(row.rounding == "elementwise" for row in decision.ranked)
 

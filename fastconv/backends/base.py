@@ -56,7 +56,7 @@ class Algorithm(ABC):
     rounding : {"elementwise", "tilewise", "normwise"}
         Whether an output's error is bounded by its own products, by its tile, or by a norm over a tile.
     accuracy : {"strict", "standard", "fast"}
-        The strictest mode in which it may be chosen without being named.
+        The strictest mode in which it may be chosen for any problem without being named; see `accuracy_for`.
     dtypes : tuple of str
         What it computes natively. A float16 problem is computed through float32 where "float16" is missing.
     summary : str
@@ -76,6 +76,10 @@ class Algorithm(ABC):
     def family(self) -> str:
         """The part of the name before the colon."""
         return self.name.partition(":")[0]
+
+    def accuracy_for(self, problem: ConvProblem) -> Accuracy:  # noqa: ARG002  for those whose errors depend on it
+        """Return the strictest mode in which it may be chosen for `problem`: `accuracy`, unless it errs less there."""
+        return self.accuracy
 
     def refusal(self, problem: ConvProblem) -> str | None:
         """Return None if it can compute `problem` in this process, else the reason."""

@@ -45,7 +45,7 @@ GEOMETRY = np.dtype(
             *("m_h", "m_w", "span_h", "span_w", "alpha_h", "alpha_w"),  # the algorithm
             *("data_columns", "data_rows", "output"),  # addresses of the transforms
             *("bands", "columns", "band_blocks", "column_blocks"),  # per image; pieces of all bands and of the columns
-            *("lanes", "nr", "rows", "panels", "panels_at_once", "depth"),  # the micro-kernel
+            *("lanes", "nr", "rows", "panels", "panels_at_once"),  # the micro-kernel
             *("shares_blocks", "panels_per_task", "channels_per_task"),  # how threads share the work
             *("ldv", "v_step", "m_step", "row_step", "half_step", "out_step"),  # strides in scratch memory
             *("v_size", "private_size", "half_at", "m_at", "out_at", "check_at"),  # its parts
@@ -228,7 +228,7 @@ def _products(
             u = g.u + ((group * xis + xi) * g.panels + first) * g.channels * g.nr * size
             multiply_panels(
                 like, v + xi * g.v_step * size, g.ldv, u, m + xi * g.m_step * size, xis * g.m_step, tiles, g.channels, count, g.nr,
-                g.rows, heights, g.depth,
+                g.rows, heights,
             )  # fmt: skip
         for oc in range(first * g.nr, min((first + count) * g.nr, g.outputs), g.lanes):
             valid = min(g.lanes, g.outputs - oc)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastconv._typing import Array
+from fastconv._typing import Accuracy, Array
 from fastconv.backends.base import Algorithm, Work, workspace_limit
 from fastconv.backends.winograd.bound import tile_bound
 from fastconv.backends.winograd.complex_plan import ComplexWinogradPlan, copies_nbytes, real_problem, real_weights, to_planes
@@ -61,6 +61,10 @@ class Winograd(Algorithm):
     def _saving(self) -> float:
         (m_h, m_w), (r_h, r_w) = self.variant.m, self.variant.r
         return m_h * m_w * r_h * r_w / self.variant.xis
+
+    def accuracy_for(self, problem: ConvProblem) -> Accuracy:
+        """Return the mode that allows it for as many channels: errors of long sums, which are split, are smaller."""
+        return self.variant.accuracy_for(problem.ic // problem.g * (1 + problem.is_complex))
 
     def why_not(self, problem: ConvProblem) -> str | None:
         """Return the reason for other kernels, strides and dtypes, else None."""

@@ -8,6 +8,7 @@ from fastconv._typing import Array
 from fastconv.backends.base import abs_padded, gamma, unit_roundoff
 from fastconv.backends.winograd.variants import Variant
 from fastconv.kernels.points import Bilinear, Matrix
+from fastconv.kernels.winograd_products import SUM_CHANNELS
 from fastconv.problem import ConvProblem
 
 
@@ -29,8 +30,8 @@ def roundings(axis: Bilinear) -> int:
 def tile_bound(variant: Variant, problem: ConvProblem, x: Array, w: Array) -> Array:
     """Return gamma_k * |A^T| [ sum_c (|G||w||G^T|) o (|B^T||x||B|) ] |A|, real arrays, as (N, OC, OH, OW) in float64.
 
-    k counts the channels that are summed, the roundings of the transforms along both axes, and that of U. Numbers
-    below the normal range add absolute errors of half the smallest subnormal, amplified like the rest.
+    k counts the additions over channels, in a partial sum and of these, the roundings of the transforms along both
+    axes, and that of U. Numbers below the normal range add absolute errors of half the smallest subnormal, amplified like the rest.
     """
     p, along_h, along_w = problem, variant.along_height, variant.along_width
     channels, outputs = p.ic // p.g, p.oc // p.g
@@ -49,7 +50,7 @@ def tile_bound(variant: Variant, problem: ConvProblem, x: Array, w: Array) -> Ar
         products[:, to] = np.einsum("nctuab,ocab->notuab", v[:, of], u[to], optimize=True)
     at_h, at_w = magnitudes(along_h.at), magnitudes(along_w.at)
     tiles = np.einsum("ia,jb,notuab->notiuj", at_h, at_w, products, optimize=True)
-    k = channels + roundings(along_h) + roundings(along_w) + 1
+    k = min(channels, SUM_CHANNELS) + -(-channels // SUM_CHANNELS) + roundings(along_h) + roundings(along_w) + 1
     u_roundoff, subnormal = unit_roundoff(p.dtype), float(np.finfo(p.dtype).smallest_subnormal)
     spread = float(at_h.sum(axis=1).max() * at_w.sum(axis=1).max())
     size = 1 + float(v.max(initial=0)) + float(u.max(initial=0))

@@ -17,9 +17,6 @@ from fastconv.kernels.winograd_weights import transform_weights
 from fastconv.plans import Plan, address, element_strides, row_contiguous
 from fastconv.problem import ConvProblem
 
-#: Bytes of one panel of weights that a pass over the tiles keeps in L1.
-PANEL_NBYTES = 16 * 2**10
-
 
 class WinogradPlan(Plan):
     """Transformed weights and the record of geometry that `fastconv.kernels.winograd.convolve` takes."""
@@ -64,7 +61,7 @@ class WinogradPlan(Plan):
             "data_columns": functions.data_columns, "data_rows": functions.data_rows, "output": functions.output,
             "bands": layout.bands, "columns": layout.columns, "band_blocks": layout.band_blocks, "column_blocks": layout.column_blocks,
             "lanes": layout.lanes, "nr": nr, "rows": layout.tile.rows, "panels": layout.panels,
-            "panels_at_once": layout.panels_at_once, "depth": PANEL_NBYTES // (nr * p.itemsize),
+            "panels_at_once": layout.panels_at_once,
             "shares_blocks": layout.shares_blocks, "panels_per_task": layout.panels_per_task,
             "channels_per_task": layout.channels_per_task,
             "ldv": layout.ldv, "v_step": layout.v_step, "m_step": layout.m_step, "row_step": layout.row_step,
