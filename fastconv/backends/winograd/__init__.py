@@ -16,15 +16,16 @@ from fastconv.machine import Machine
 from fastconv.plans import Plan
 from fastconv.problem import ConvProblem
 
-#: Share of the FMA peak that the products reach on panels from cache.
-PRODUCT_EFFICIENCY = 0.9
-#: Flops at the FMA peak that pass in the time of one vector instruction of a transform, per lane: the transforms issue
-#: about one instruction a cycle, loads and stores included, where the peak is two multiply-adds.
-FLOPS_PER_INSTRUCTION = 4.0
-#: Share of U that is always waited for, each time that a block reads it.
-READ_SHARE = 0.15
-#: Share of the products' time in which the prefetch of U makes use of the memory's bandwidth.
-HIDDEN_SHARE = 0.5
+#: Share of the FMA peak that the products reach (0.82 to 0.88 on Zen 1).
+PRODUCT_EFFICIENCY = 0.85
+#: Flops at the FMA peak that pass in the time of one vector instruction of a transform, per lane, loads and stores
+#: included: 0.6 cycles where the peak is two multiply-adds a cycle (Zen 3), 1.2 where it is one (Zen 1).
+FLOPS_PER_INSTRUCTION = 2.5
+#: Share of U that is waited for when it is read from memory, however long the products take; all of it is, where reading takes
+#: longer than they do (512 channels at 7 x 7). Measured: bench/winograd_layers.py.
+READ_SHARE = 0.25
+#: The same for blocks after the first, which find U in the last-level cache or on its way there.
+READ_AGAIN_SHARE = 0.15
 
 
 def _terms(matrix: Matrix) -> int:
@@ -91,11 +92,11 @@ class Winograd(Algorithm):
         u_nbytes = float(p.g * self.variant.xis * layout.channels * outputs * p.itemsize)
         blocks = max(1.0, tiles / max(1, layout.block_tiles))
         products_s = products * waste / PRODUCT_EFFICIENCY / machine.peak(p.dtype)
-        first_read = max(READ_SHARE * u_nbytes, u_nbytes - HIDDEN_SHARE * products_s * machine.bandwidth)
+        first_read = max(READ_SHARE * u_nbytes, u_nbytes - products_s * machine.bandwidth)
         copies = 2.0 * (problem.x_nbytes + problem.out_nbytes) if problem.is_complex else 0.0
         return Work(
             flops=products * waste / PRODUCT_EFFICIENCY + transforms,
-            nbytes=p.x_nbytes + p.out_nbytes + first_read + READ_SHARE * u_nbytes * (blocks - 1) + copies,
+            nbytes=p.x_nbytes + p.out_nbytes + first_read + READ_AGAIN_SHARE * u_nbytes * (blocks - 1) + copies,
             setup_flops=FLOPS_PER_INSTRUCTION * p.g * layout.channels * outputs * 4 * self.variant.xis,
             setup_nbytes=p.w_nbytes + 3 * u_nbytes,
             parallelism=max(1, p.g * layout.tiles * outputs // (16 * BLOCK_TILES)),

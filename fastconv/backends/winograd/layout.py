@@ -89,6 +89,7 @@ class Layout:
         self.check_at = step(self.out_at + self.dh * self.along_h.m * self.out_step + slack)
         self.private_size = step(self.check_at + self.lanes + slack)
         self.v_size = step(xis * self.v_step)
-        self.panels_per_task = max(1, min(self.panels_at_once, -(-self.panels // threads)))
+        tasks = threads * -(-self.panels // (self.panels_at_once * threads))  # as many for each thread
+        self.panels_per_task = -(-self.panels // tasks)
         self.channels_per_task = self.lanes * max(1, self.channels // self.lanes // (4 * threads))
         self.scratch_size = (1 if self.shares_blocks else threads) * self.v_size + threads * self.private_size + line
