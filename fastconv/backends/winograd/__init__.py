@@ -92,11 +92,14 @@ class Winograd(Algorithm):
         u_nbytes = float(p.g * self.variant.xis * layout.channels * outputs * p.itemsize)
         blocks = max(1.0, tiles / max(1, layout.block_tiles))
         products_s = products * waste / PRODUCT_EFFICIENCY / machine.peak(p.dtype)
-        first_read = max(READ_SHARE * u_nbytes, u_nbytes - products_s * machine.bandwidth)
+        u_bandwidth = machine.bandwidth_within(u_nbytes)
+        waited = max(READ_SHARE * u_nbytes, u_nbytes - products_s * u_bandwidth) + READ_AGAIN_SHARE * u_nbytes * (blocks - 1)
+        # In bytes at the rate of source, weights and result, at which the model counts: U is larger and read more slowly.
+        waited *= machine.bandwidth_within(problem.x_nbytes + problem.w_nbytes + problem.out_nbytes) / u_bandwidth
         copies = 2.0 * (problem.x_nbytes + problem.out_nbytes) if problem.is_complex else 0.0
         return Work(
             flops=products * waste / PRODUCT_EFFICIENCY + transforms,
-            nbytes=p.x_nbytes + p.out_nbytes + first_read + READ_AGAIN_SHARE * u_nbytes * (blocks - 1) + copies,
+            nbytes=p.x_nbytes + p.out_nbytes + waited + copies,
             setup_flops=FLOPS_PER_INSTRUCTION * p.g * layout.channels * outputs * 4 * self.variant.xis,
             setup_nbytes=p.w_nbytes + 3 * u_nbytes,
             parallelism=max(1, p.g * layout.tiles * outputs // (16 * BLOCK_TILES)),
