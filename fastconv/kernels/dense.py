@@ -1,13 +1,17 @@
 """Dense convolution as an implicit matrix product: strips and panels are packed into cache, never the unrolled input.
 
 For each group, ``out[oc][p] = sum over k of w[oc][k] * x_k[p]`` with k = (c, kh, kw) and p an output pixel. Two
-designs, for the register tile has a broadcast side and a vector side:
+designs, for the register tile has a broadcast side and a vector side::
 
-- ``pixels``: pixels lie in vectors, output channels are broadcast. A panel of `NR` pixels is packed as [k][NR], the
-  weights as [tile of rows][k][row]; results go straight into rows of `dst`.
-- ``channels``: output channels lie in vectors, pixels are broadcast. The weights are packed as [panel][k][NR], a tile
-  of pixels as [k][pixel]; results are [pixel][NR], stored as they are (channels-last) or transposed. Wastes no
-  lanes where the pixels do not fill panels.
+    pixels      weights [tile of rows][k][row]      panel [k][NR pixels]       results in rows of `dst`
+    channels    weights [panel][k][NR channels]     tile  [k][pixel]           results [pixel][NR]
+
+- ``pixels``: pixels lie in vectors, output channels are broadcast. Results go straight into rows of `dst`.
+- ``channels``: output channels lie in vectors, pixels are broadcast. Results are stored as they are (channels-last)
+  or transposed. Wastes no lanes where the pixels do not fill panels.
+
+Complex numbers run through ``pixels``: real and imaginary parts are channels of their own, taken apart while the strip
+is filled, and the parts of a block of results, kept in scratch memory, are put together when they are complete.
 
 The work is cut into tasks: image, group, block of pixels, range of output channels. A task walks the blocks of k
 in order and keeps partial sums in `dst` or in scratch; the cut of pixels into panels and of k into blocks does not
@@ -22,147 +26,72 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv.kernels._jit import jit
-from fastconv.kernels.dense_functions import (
-    BORDER,
-    COPY_1,
-    COPY_2,
-    COPY_ANY,
-    FILL,
-    FINISH_COLUMNS,
-    FINISH_ROWS,
-    GATHER,
-    GEMM,
-    PACK_MASKED,
-    PACK_ONE,
-    PACK_TWO,
-    STORE_TURNED,
-    TURN,
+from fastconv.kernels.dense_fields import (
+    BIAS,
+    BLOCK,
+    BLOCKS,
+    COLUMNS,
+    FLAT,
+    FUNCTIONS,
+    GROUPS,
+    IC,
+    IN_PLACE,
+    IS_PIXELS,
+    KC,
+    LAYOUT,
+    LIMITS,
+    NR,
+    OC,
+    OC_PADDED,
+    OFFSETS,
+    OH,
+    OW,
+    PANELS_AT,
+    PARTS,
+    PLANE,
+    RC,
+    REGISTER_TILES,
+    RH,
+    RN,
+    ROWS,
+    RW,
+    SCRATCH,
+    SIZE,
+    SLOTS,
+    SPLITS,
+    STRIP_AT,
+    SUMS_AT,
+    TAPS,
+    TILE_AT,
+    TILES,
+    VIEW,
+    WEIGHTS,
+    WHERE_WORDS,
+    XC,
+    XH,
+    XN,
+    YC,
+    YH,
+    YN,
+    YW,
+    K,
 )
-from fastconv.kernels.function_pointers import call_function, set_word, word
+from fastconv.kernels.dense_functions import JOIN_PARTS, TURN
+from fastconv.kernels.dense_products import multiply_channels, multiply_pixels
+from fastconv.kernels.dense_strips import fill_strip
+from fastconv.kernels.function_pointers import call_function, word
 from fastconv.kernels.simd import keepalive
 from fastconv.kernels.threads import parallel_for
 
 Array = npt.NDArray[Any]
 
-# Fields of the array `g` that describes a layout, see fastconv.kernels.dense_layout.DenseLayout.
-(
-    SIZE, GROUPS, IC, OC, OH, OW, TAPS, IH, IW, SH, SW, PW_LO, K, KC, FLAT, BLOCKS, BLOCK, SPLITS, IS_PIXELS, IN_PLACE,
-    LANES, NR, MR, PITCH, ROW_POSITIONS, WIDTH, PLANE, ROW_SLOTS, COLUMN_SLOTS, STRIP_AT, PANELS_AT, TILE_AT, SUMS_AT, WHERE_AT,
-    SCRATCH, ACTIVATION, OC_PADDED, TILES, PADDED_ROWS, FIELDS,
-) = range(40)  # fmt: skip
-# Fields of the array `v`: address of the first element and strides in elements, of each array.
-#: Words of scratch for the places of a panel's vectors or lanes.
-WHERE_WORDS = 64
-(X, XN, XC, XH, XW, Y, YN, YC, YH, YW, R, RN, RC, RH, RW, VIEW_FIELDS) = range(16)
-
 
 @jit
-def _fill_strip(
-    f: int, g: int, v: int, rows: int, columns: int, slots: int, src: int, channels: int, strip: int, row0: int,
-    height: int, column0: int, width: int, padding: int,
-) -> None:  # fmt: skip
-    """Fill the strip of `channels` channels from `src` (address of the first) for ``height x width`` output pixels."""
-    size = word(g, SIZE)
-    plane = word(g, PLANE)
-    step = word(v, XW)
-    for rs in range(word(g, ROW_SLOTS)):
-        for position in range(height + word(slots, 2 * rs + 1)):
-            padded_row = (row0 + position) * word(g, SH) + word(slots, 2 * rs + 0)
-            ih = word(rows, padded_row) if padded_row < word(g, PADDED_ROWS) else -1
-            row = src + ih * word(v, XH) * size
-            for cs in range(word(g, COLUMN_SLOTS)):
-                phase, extra = word(slots, 2 * (word(g, ROW_SLOTS) + cs) + 0), word(slots, 2 * (word(g, ROW_SLOTS) + cs) + 1)
-                at = strip + ((rs * word(g, ROW_POSITIONS) + position) * word(g, PITCH) + cs * word(g, WIDTH)) * size
-                n = width + extra
-                if ih < 0:
-                    call_function(word(f, FILL), at, plane, n, channels, padding)
-                    continue
-                # Columns j of the strip read column (column0 + j)*sw + phase - pw_lo of the source.
-                first = column0 * word(g, SW) + phase
-                begin = min(n, max(0, (word(g, PW_LO) - first + word(g, SW) - 1) // word(g, SW)))
-                end = min(n, max(begin, (word(g, PW_LO) + word(g, IW) - first + word(g, SW) - 1) // word(g, SW)))
-                index = columns + first * 8
-                if begin > 0:
-                    call_function(word(f, BORDER), at, plane, row, word(v, XC), step, index, word(g, SW), begin, channels, padding)
-                if end > begin:
-                    inner = row + (first + begin * word(g, SW) - word(g, PW_LO)) * step * size
-                    to = at + begin * size
-                    stride = word(g, SW) * step
-                    if stride == 1:
-                        call_function(word(f, COPY_1), to, plane, inner, word(v, XC), end - begin, channels)
-                    elif word(v, XC) == 1 and channels > 1:
-                        call_function(word(f, TURN), to, plane, inner, stride, end - begin, channels)
-                    elif stride == 2:
-                        call_function(word(f, COPY_2), to, plane, inner, word(v, XC), end - begin, channels)
-                    else:
-                        call_function(word(f, COPY_ANY), to, plane, inner, word(v, XC), end - begin, channels, stride)
-                if n > end:
-                    index += end * word(g, SW) * 8
-                    call_function(
-                        word(f, BORDER), at + end * size, plane, row, word(v, XC), step, index, word(g, SW), n - end,
-                        channels, padding,
-                    )  # fmt: skip
-
-
-@jit
-def _pack_panel(
-    f: int, dst: int, step: int, lanes: int, vectors: int, needed: int, src: int, offsets: int, count: int, where: int,
-    pixel: int, width: int, pitch: int,
-) -> None:  # fmt: skip
-    """Pack `needed` pixels, the first being number `pixel` of a grid of rows of `width` at distance `pitch`."""
-    row = pixel // width
-    column = pixel - row * width
-    if column + needed <= width:
-        for q in range(vectors):
-            set_word(where, 3 * q, row * pitch + column + (q * lanes if q * lanes < needed else 0))
-        call_function(word(f, PACK_ONE), dst, step, src, offsets, count, where)
-        return
-    splits_once = True
-    for q in range(vectors):
-        lane = q * lanes if q * lanes < needed else 0
-        r = (pixel + lane) // width
-        c = pixel + lane - r * width
-        first_lanes = width - c
-        set_word(where, 3 * q, r * pitch + c)
-        set_word(where, 3 * q + 1, (r + 1) * pitch - first_lanes)
-        set_word(where, 3 * q + 2, first_lanes)
-        if min(lanes, needed - lane) > first_lanes + width:
-            splits_once = False
-        if first_lanes >= min(lanes, needed - lane):
-            set_word(where, 3 * q + 1, word(where, 3 * q))
-    if splits_once:
-        call_function(word(f, PACK_TWO), dst, step, src, offsets, count, where)
-        return
-    for i in range(needed):
-        set_word(where, i, (pixel + i) // width * pitch + (pixel + i) % width)
-    call_function(word(f, GATHER), dst, step, src, offsets, count, where, needed)
-
-
-@jit
-def _pack_in_place(
-    f: int, dst: int, step: int, lanes: int, vectors: int, needed: int, left: int, src: int, offsets: int, count: int,
-    where: int, pixel: int,
-) -> None:  # fmt: skip
-    """Pack `needed` pixels from the source itself, of which only `left` elements from `pixel` on may be read."""
-    if left >= vectors * lanes:
-        for q in range(vectors):
-            set_word(where, 3 * q, pixel + q * lanes)
-        call_function(word(f, PACK_ONE), dst, step, src, offsets, count, where)
-        return
-    for q in range(vectors):
-        valid = max(0, min(lanes, needed - q * lanes))
-        set_word(where, 3 * q, pixel + q * lanes if valid > 0 else pixel)
-        set_word(where, 3 * q + 1, valid)
-    call_function(word(f, PACK_MASKED), dst, step, src, offsets, count, where)
-
-
-@jit
-def _task(
-    i: int, tid: int, f: int, g: int, v: int, offsets: int, tiles: int, rows: int, columns: int, slots: int,
-    weights: int, bias: int, limits: int, scratch: int, where_all: int,
-) -> None:  # fmt: skip
+def _task(i: int, tid: int, tables: int, x: int, y: int, residual: int, scratch: int, where_all: int) -> None:
     """Compute one task: a range of output channels for a block of pixels of one group and image."""
-    size = word(g, SIZE)
+    f, g, v, tiles = word(tables, FUNCTIONS), word(tables, LAYOUT), word(tables, VIEW), word(tables, REGISTER_TILES)
+    weights, bias, limits = word(tables, WEIGHTS), word(tables, BIAS), word(tables, LIMITS)
+    size, parts = word(g, SIZE), word(g, PARTS)
     i, split = i // word(g, SPLITS), i % word(g, SPLITS)
     i, block = i // word(g, BLOCKS), i % word(g, BLOCKS)
     segments = 1 if word(g, FLAT) else word(g, OH)
@@ -174,12 +103,11 @@ def _task(
     where = where_all + tid * WHERE_WORDS * 8
     base = scratch + tid * word(g, SCRATCH) * size
     strip = base + word(g, STRIP_AT) * size
-    panels = base + word(g, PANELS_AT) * size
-    x = word(v, X) + (n * word(v, XN) + group * word(g, IC) * word(v, XC)) * size
-    y = word(v, Y) + (n * word(v, YN) + group * word(g, OC) * word(v, YC) + p0 * word(v, YW)) * size
-    residual = word(v, R)
+    panels, tile = base + word(g, PANELS_AT) * size, base + word(g, TILE_AT) * size
+    x += (n * word(v, XN) + group * (word(g, IC) // parts) * word(v, XC)) * size
+    y += (n * word(v, YN) + group * (word(g, OC) // parts) * word(v, YC) + p0 * word(v, YW)) * size
     if residual != 0:
-        residual += (n * word(v, RN) + group * word(g, OC) * word(v, RC) + p0 * word(v, RW)) * size
+        residual += (n * word(v, RN) + group * (word(g, OC) // parts) * word(v, RC) + p0 * word(v, RW)) * size
     if word(g, FLAT):
         row0 = p0 // word(g, OW)
         height = (p0 + pixels - 1) // word(g, OW) - row0 + 1
@@ -194,196 +122,53 @@ def _task(
         if residual != 0:
             residual += segment * word(v, RH) * size
     is_last_block = 1 if block == word(g, BLOCKS) - 1 else 0
+    first, end = word(g, TILES) * split // word(g, SPLITS), word(g, TILES) * (split + 1) // word(g, SPLITS)
+    # The parts of complex results stay in scratch memory, a row of the block for each part of the task's channels.
+    held = base + word(g, SUMS_AT) * size
     for k0 in range(0, word(g, K), word(g, KC)):
         count = min(word(g, KC), word(g, K) - k0)
-        table = offsets + k0 * 8
+        table = word(tables, OFFSETS) + k0 * 8
         if word(g, IN_PLACE):
             source = x + x_first * size
         else:
-            c0 = k0 // word(g, TAPS)
-            c1 = (k0 + count - 1) // word(g, TAPS) + 1
-            _fill_strip(
-                f, g, v, rows, columns, slots, x + c0 * word(v, XC) * size, c1 - c0, strip, row0, height, column0, width,
-                limits + 2 * size,
-            )  # fmt: skip
-            source = strip - c0 * word(g, PLANE) * size
+            # Channels that this block of k reads, in pairs where they are the parts of complex ones.
+            c0 = k0 // word(g, TAPS) // parts
+            c1 = ((k0 + count - 1) // word(g, TAPS) + parts) // parts
+            for part in range(parts):
+                fill_strip(
+                    f, g, v, word(tables, ROWS), word(tables, COLUMNS), word(tables, SLOTS),
+                    x + (c0 * word(v, XC) + part) * size, c1 - c0, strip + part * word(g, PLANE) * size, parts * word(g, PLANE),
+                    row0, height, column0, width, limits + (2 + part) * size,
+                )  # fmt: skip
+            source = strip - c0 * parts * word(g, PLANE) * size
         last = 1 if k0 + count == word(g, K) else 0
-        if word(g, IS_PIXELS):
-            _multiply_pixels(
-                f, g, v, tiles, weights, bias, limits, group, split, k0, count, last, pixels, pixels_in_segment - p0,
-                source, table, panels, base + word(g, TILE_AT) * size, where, pixel0, width, y, residual,
-            )  # fmt: skip
-        else:
-            _multiply_channels(
+        if not word(g, IS_PIXELS):
+            multiply_channels(
                 f, g, v, tiles, weights, bias, limits, group, split, k0, count, last, pixels, pixels_in_segment - p0,
                 source, table, panels, base, where, pixel0, width, y, residual, is_last_block,
             )  # fmt: skip
-
-
-@jit
-def _multiply_pixels(
-    f: int, g: int, v: int, tiles: int, weights: int, bias: int, limits: int, group: int, split: int, k0: int,
-    count: int, last: int, pixels: int, left: int, source: int, table: int, panels: int, tile: int, where: int,
-    pixel0: int, width: int, y: int, residual: int,
-) -> None:  # fmt: skip
-    """Pack the panels of a block of k and multiply: pixels in vectors."""
-    size, nr, lanes = word(g, SIZE), word(g, NR), word(g, LANES)
-    vectors = nr // lanes
-    for p in range(0, pixels, nr):
-        needed = min(nr, pixels - p)
-        dst = panels + p * count * size
-        if word(g, IN_PLACE):
-            _pack_in_place(f, dst, nr, lanes, vectors, needed, left - p, source, table, count, where, p)
-        else:
-            _pack_panel(f, dst, nr, lanes, vectors, needed, source, table, count, where, pixel0 + p, width, word(g, PITCH))
-    accumulate = 1 if k0 > 0 else 0
-    code, limit = word(g, ACTIVATION), limits
-    first, end = word(g, TILES) * split // word(g, SPLITS), word(g, TILES) * (split + 1) // word(g, SPLITS)
-    for t in range(first, end):
-        m = word(tiles, t)
-        height = word(tiles, t + 1) - m
-        a = weights + (group * word(g, OC) * word(g, K) + k0 * word(g, OC) + m * count) * size
-        row = y + m * word(v, YC) * size
-        added = residual + m * word(v, RC) * size if residual != 0 else 0
-        offset = bias + (group * word(g, OC) + m) * size
-        whole = pixels // nr
-        if whole > 0:
-            call_function(
-                word(f, GEMM), height, vectors, a, 0, panels, row, word(v, YC), count, accumulate,
-                last, offset, added, word(v, RC), code, limit, whole, 0, nr * count, nr, nr,
+        elif parts == 1:
+            multiply_pixels(
+                f, g, tiles, weights, bias, limits, group, first, end, k0, count, last, pixels, pixels_in_segment - p0,
+                source, table, panels, tile, where, pixel0, width, y, word(v, YC), residual, word(v, RC),
             )  # fmt: skip
-        p = whole * nr
-        if p < pixels:
-            valid = pixels - p
-            used = 1
-            while used * lanes < valid:
-                used *= 2
-            there = added + p * size if added != 0 else 0
-            call_function(
-                word(f, GEMM), height, used, a, 0, panels + p * count * size, tile, nr, count, 0,
-                0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0,
-            )  # fmt: skip
-            call_function(
-                word(f, FINISH_ROWS),
-                tile,
-                nr,
-                row + p * size,
-                word(v, YC),
-                height,
-                valid,
-                accumulate,
-                last,
-                offset,
-                there,
-                word(v, RC),
-                code,
-                limit,
-            )
-
-
-@jit
-def _multiply_channels(
-    f: int, g: int, v: int, tiles: int, weights: int, bias: int, limits: int, group: int, split: int, k0: int,
-    count: int, last: int, pixels: int, left: int, source: int, table: int, panels: int, base: int, where: int,
-    pixel0: int, width: int, y: int, residual: int, is_last_block: int,
-) -> None:  # fmt: skip
-    """Pack the tiles of pixels of a block of k and multiply: output channels in vectors."""
-    size, nr, lanes = word(g, SIZE), word(g, NR), word(g, LANES)
-    vectors = nr // lanes
-    packed = -(-word(g, MR) // lanes)
-    # tiles = (tiles of a whole block, their starts and end, tiles of the last block, their starts and end)
-    at = word(tiles, 0) + 2 if is_last_block else 0
-    tile_count = word(tiles, at)
-    at += 1
-    for t in range(at, at + tile_count):
-        p = word(tiles, t)
-        height = word(tiles, t + 1) - p
-        dst = panels + p * count * size
-        if word(g, IN_PLACE):
-            _pack_in_place(f, dst, height, lanes, packed, height, left - p, source, table, count, where, p)
         else:
-            _pack_panel(f, dst, height, lanes, packed, height, source, table, count, where, pixel0 + p, width, word(g, PITCH))
-    accumulate = 1 if k0 > 0 else 0
-    code, limit = word(g, ACTIVATION), limits
-    is_direct = word(v, YC) == 1
-    all_panels = word(g, OC_PADDED) // nr
-    first, end = all_panels * split // word(g, SPLITS), all_panels * (split + 1) // word(g, SPLITS)
-    tile = base + word(g, TILE_AT) * size
-    step = nr * size // tile_count  # bytes of the next panel of weights to ask for at each step of k
-    for j in range(first, end):
-        b = weights + (group * word(g, OC_PADDED) * word(g, K) + k0 * word(g, OC_PADDED) + j * nr * count) * size
-        sums = base + (word(g, SUMS_AT) + (j - first) * word(g, BLOCK) * nr) * size
-        valid = min(nr, word(g, OC) - j * nr)
-        offset = bias + (group * word(g, OC_PADDED) + j * nr) * size
-        t = at
-        while t < at + tile_count:
-            p = word(tiles, t)
-            height = word(tiles, t + 1) - p
-            repeats = 1
-            while t + repeats < at + tile_count and word(tiles, t + repeats + 1) - word(tiles, t + repeats) == height:
-                repeats += 1
-            a = panels + p * count * size
-            following = b + nr * count * size + (t - at) * step * count
-            if not is_direct:
-                call_function(
-                    word(f, GEMM), height, vectors, a, 0, b, sums + p * nr * size, nr, count, accumulate, following, step,
-                    0, 0, 0, 0, 0, 0, repeats, height * count, 0, height * nr, 0,
-                )  # fmt: skip
-                t += repeats
-                continue
-            there = y + (p * word(v, YW) + j * nr) * size
-            added = residual + (p * word(v, RW) + j * nr) * size if residual != 0 else 0
-            if valid == nr:
-                call_function(
-                    word(f, GEMM), height, vectors, a, 0, b, there, word(v, YW), count, accumulate, following, step,
-                    last, offset, added, word(v, RW), code, limit, repeats, height * count, 0, height * word(v, YW), height * word(v, RW),
-                )  # fmt: skip
-                t += repeats
-            else:
-                call_function(
-                    word(f, GEMM), height, vectors, a, 0, b, tile, nr, count, 0, following, step,
-                    0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0,
-                )  # fmt: skip
-                call_function(
-                    word(f, FINISH_COLUMNS),
-                    tile,
-                    nr,
-                    there,
-                    word(v, YW),
-                    height,
-                    valid,
-                    accumulate,
-                    last,
-                    offset,
-                    added,
-                    word(v, RW),
-                    code,
-                    limit,
-                )
-                t += 1
-        if last and not is_direct:
-            added = residual + j * nr * word(v, RC) * size if residual != 0 else 0
-            call_function(
-                word(f, STORE_TURNED),
-                sums,
-                y + j * nr * word(v, YC) * size,
-                word(v, YC),
-                pixels,
-                valid,
-                offset,
-                added,
-                word(v, RC),
-                code,
-                limit,
-                tile,
-            )
+            rows = held - word(tiles, first) * word(g, BLOCK) * size
+            multiply_pixels(
+                f, g, tiles, weights, bias, limits, group, first, end, k0, count, last, pixels, pixels_in_segment - p0,
+                source, table, panels, tile, where, pixel0, width, rows, word(g, BLOCK), 0, 0,
+            )  # fmt: skip
+    if parts > 1:
+        channel, count = word(tiles, first) // parts, (word(tiles, end) - word(tiles, first)) // parts
+        added = residual + channel * word(v, RC) * size if residual != 0 else 0
+        call_function(
+            word(f, JOIN_PARTS), held, word(g, BLOCK), y + channel * word(v, YC) * size, word(v, YC), word(v, YW), count, pixels,
+            added, word(v, RC), word(v, RW),
+        )  # fmt: skip
 
 
 @jit
-def dense(
-    ctl: int, nthreads: int, ntasks: int, f: Array, g: Array, v: Array, offsets: Array, tiles: Array, rows: Array,
-    columns: Array, slots: Array, weights: int, bias: int, limits: int,
-) -> None:  # fmt: skip
+def dense(ctl: int, nthreads: int, ntasks: int, tables: Array, src: int, dst: int, residual: int) -> None:
     """Convolve: ``y[n, oc, oh, ow] = act(sum over c, kh, kw of x[n, c, oh*sh + kh*dh, ow*sw + kw*dw] * w[oc, c, kh, kw] + ...)``.
 
     Parameters
@@ -392,43 +177,34 @@ def dense(
         Handle of the thread pool, 0 for none.
     nthreads, ntasks : int
         At most so many threads work on so many tasks.
-    f : ndarray of int64
-        Addresses of the generated functions, of `fastconv.kernels.dense_functions.functions`.
-    g, offsets, tiles, rows, columns, slots : ndarrays of int64
-        The fields and tables of `fastconv.kernels.dense_layout.DenseLayout`.
-    v : ndarray of int64
-        Addresses and strides of source, result and residual (address 0: none), see the fields above.
-    weights, bias, limits : int
-        Addresses of the packed weights; bias of all output channels, padded like the weights; (low, high, padding value).
+    tables : ndarray of int64, shape (TABLES,)
+        Addresses of tables of int64: generated functions (`fastconv.kernels.dense_functions.functions`); fields of the
+        layout; strides of the arrays; offset of each k; register tiles; source row of each padded row and column of
+        each padded column, -1 beyond the border; slots of a strip; then of numbers: packed weights; bias of all output
+        channels, padded like the weights; (low, high, padding value[, its imaginary part]).
+    src, dst, residual : int
+        Addresses of source, result and residual (0: none).
 
     Notes
     -----
     Not checked: every index of the tables lies inside the arrays; the pixels of a segment are equally spaced in
-    result and residual. Never touches memory outside the arrays.
+    result and residual; the caller keeps all tables and arrays alive. Never touches memory outside the arrays.
 
-    **Complexity** 2*N*OC*OH*OW*(IC/G)*KH*KW flops; reads each panel of weights once per block of pixels.
+    **Complexity** 2*N*OC*OH*OW*(IC/G)*KH*KW flops, four times as many for complex numbers. Reads the source once per
+    range of output channels (for kernels above 1x1 the rows that neighbouring blocks share twice), each panel of weights
+    once per block of pixels, and writes the result once per block of k.
 
     Source: E. Georganas et al., "Anatomy of high-performance deep learning convolutions on SIMD architectures",
     SC 2018, for the register blocking; the strips are this project's own.
     """
-    scratch = np.empty(nthreads * g[SCRATCH] * g[SIZE] + 64, np.uint8)
+    g = tables[LAYOUT]
+    scratch = np.empty(nthreads * word(g, SCRATCH) * word(g, SIZE) + 64, np.uint8)
     start = (scratch.ctypes.data + 63) // 64 * 64
     where = np.empty(nthreads * WHERE_WORDS, np.int64)
-    tables = (
-        f.ctypes.data, g.ctypes.data, v.ctypes.data, offsets.ctypes.data, tiles.ctypes.data, rows.ctypes.data,
-        columns.ctypes.data, slots.ctypes.data, weights, bias, limits, start, where.ctypes.data,
-    )  # fmt: skip
-    parallel_for(ctl, nthreads, ntasks, _task, tables)
+    parallel_for(ctl, nthreads, ntasks, _task, (tables.ctypes.data, src, dst, residual, start, where.ctypes.data))
     keepalive(scratch)
     keepalive(where)
-    keepalive(f)
-    keepalive(g)
-    keepalive(v)
-    keepalive(offsets)
-    keepalive(tiles)
-    keepalive(rows)
-    keepalive(columns)
-    keepalive(slots)
+    keepalive(tables)
 
 
 @jit

@@ -23,8 +23,8 @@ Array = npt.NDArray[Any]
 # Numbers in the table.
 (
     GEMM, FINISH_ROWS, FINISH_COLUMNS, PACK_ONE, PACK_TWO, PACK_MASKED, GATHER, COPY_1, COPY_2, COPY_ANY, TURN, BORDER, FILL,
-    STORE_TURNED, FUNCTIONS,
-) = range(15)  # fmt: skip
+    STORE_TURNED, GEMM_PACKS, JOIN_PARTS, FUNCTIONS,
+) = range(17)  # fmt: skip
 
 
 def _build_table(module: Value, element: str, side: int) -> Value:
@@ -49,6 +49,9 @@ def _build_table(module: Value, element: str, side: int) -> Value:
         FILL: pack.build_fill(module, element),
         STORE_TURNED: pack.build_store_turned(module, element),
     }
+    if side == pack.COLUMNS:
+        functions[GEMM_PACKS] = build_dispatch(module, element, "packed", along, packs=True)
+        functions[JOIN_PARTS] = pack.build_join_parts(module, element)
     out = b.inttoptr(function.args[0], PTR)
     for number, target in functions.items():
         b.store(b.ptrtoint(target, I64), b.gep(out, [i64(number)], source_etype=I64), align=8)

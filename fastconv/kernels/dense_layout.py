@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import heapq
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,22 +13,33 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv.kernels import dense
-from fastconv.kernels.gemm import RegisterTile, register_tile, row_tiles, tile_cost
+from fastconv.kernels import dense_fields as df
+from fastconv.kernels.gemm import RegisterTile, register_tile, row_tiles
 from fastconv.kernels.pack import SLACK
 from fastconv.kernels.target import Target, host
 
 #: Cache of one core that a kernel may count on: three quarters of the first level for one panel of k,
 #: under half of the second for the panels of one block of pixels.
 PANEL_NBYTES = 24 * 2**10
-BLOCK_NBYTES = 192 * 2**10
-#: Fewest pixels of a block, where the image has them: each block reads all weights once.
-BLOCK_PIXELS = 128
+BLOCK_NBYTES = 224 * 2**10
+#: Fewest pixels of a block, where the image has them: each block reads all weights once. Most: the longer the runs that
+#: a task writes into each channel's plane the better, up to about a page of each (measured with two threads: 64 to 256
+#: channels at 56x56 with blocks of 448 pixels 1.46 ms, of 784 1.42).
+BLOCK_PIXELS, MOST_PIXELS = 128, 2048
+#: Whole images are cut where their rows are not longer than this; longer rows are cut themselves.
+ROW_PIXELS = 512
 #: Fewest output channels of a task: each range of channels packs the same pixels again.
 SPLIT_CHANNELS = 32
 
-#: Cycles to pack one k of a panel of pixels, and of a tile of pixels (one store instead of two).
-PANEL_PACK_CYCLES = 3.5
+#: Complex results of a task that wait in scratch memory for their last block of k.
+HELD_NBYTES = 256 * 2**10
+
+#: Cycles to pack one k of a panel of pixels (mostly hidden behind the products of the first tile), and of a tile of
+#: pixels; cycles of a task and of a tile of the micro-kernel beside the products and the packing.
+PANEL_PACK_CYCLES = 2.0
 TILE_PACK_CYCLES = 2.5
+TASK_CYCLES = 3000.0
+TILE_CYCLES = 30.0
 
 Table = npt.NDArray[np.int64]
 
@@ -94,7 +107,7 @@ class DenseLayout:
     def offsets(self, x_strides: Sequence[int], geometry: Geometry) -> Table:
         """Return the offset of each k = (c, kh, kw) in a strip, or in a source of these element strides."""
         if not self.in_place:
-            plane = int(self.fields[dense.PLANE])
+            plane = int(self.fields[df.PLANE])
             return (np.arange(geometry.ic)[:, None] * plane + self.taps).ravel()
         _, sc, sh, sw = x_strides
         rows = np.arange(geometry.kh) * geometry.dh * sh
@@ -112,17 +125,17 @@ def pixels_cost(pixels: int, channels: int, tile: RegisterTile) -> float:
         used = 1
         while used * lanes < rest:
             used *= 2
-    heights = row_tiles(channels, tile.heights, tile.vectors)
-    panels = whole * sum(tile_cost(h, tile.vectors) for h in heights)
-    rest_panel = sum(tile_cost(h, used) for h in heights) if used else 0.0
+    heights = row_tiles(channels, tile)
+    panels = whole * sum(tile.cost(h, tile.vectors) for h in heights)
+    rest_panel = sum(tile.cost(h, used) for h in heights) if used else 0.0
     return panels + rest_panel + PANEL_PACK_CYCLES * -(-pixels // tile.columns)
 
 
 @functools.lru_cache(maxsize=1024)
 def channels_cost(pixels: int, channels: int, tile: RegisterTile) -> float:
     """Return the model's cycles per step of k of the design with output channels in vectors, packing included."""
-    heights = row_tiles(pixels, tile.heights, tile.vectors)
-    product = -(-channels // tile.columns) * sum(tile_cost(h, tile.vectors) for h in heights)
+    heights = row_tiles(pixels, tile)
+    product = -(-channels // tile.columns) * sum(tile.cost(h, tile.vectors) for h in heights)
     return product + TILE_PACK_CYCLES * len(heights)
 
 
@@ -151,6 +164,7 @@ def make_layout(
     has_row_gaps: bool = False,
     threads: int = 1,
     activation: int = 0,
+    parts: int = 1,
     design: bool | None = None,
     target: Target | None = None,
 ) -> DenseLayout:
@@ -173,6 +187,8 @@ def make_layout(
         Decides the number of tasks, nothing else.
     activation : int
         Code of the activation.
+    parts : int
+        2 for complex arrays: `geometry` counts real and imaginary parts as channels of their own, next to each other.
     design : bool, optional
         True takes ``pixels``, False ``channels``, None what the model finds faster.
     """
@@ -182,31 +198,32 @@ def make_layout(
     lanes = target.lanes(itemsize)
     depth = g.ic * g.kh * g.kw
     segment = g.oh * g.ow if is_flat else g.ow
-    if is_flat and g.ow > 4 * BLOCK_PIXELS and g.oh > 1:
+    if is_flat and g.ow > ROW_PIXELS and g.oh > 1:
         is_flat, segment = False, g.ow
     kc = even_blocks(depth, PANEL_NBYTES // (tile.columns * itemsize), 4)
-    limit = max(BLOCK_PIXELS, min(4 * BLOCK_PIXELS, BLOCK_NBYTES // (kc * itemsize)))
+    limit = max(BLOCK_PIXELS, min(MOST_PIXELS, BLOCK_NBYTES // (kc * itemsize)))
     if design is None:
         design = pixels_cost(segment, g.oc, tile) <= channels_cost(segment, g.oc, tile) * 1.02
-    is_pixels = design and not is_channels_last
+    is_pixels = parts > 1 or (design and not is_channels_last)
+    if parts > 1:
+        limit = min(limit, 2 * BLOCK_PIXELS)
     block = even_blocks(segment, limit, tile.columns if is_pixels else 1)
     segments = 1 if is_flat else g.oh
-    if is_pixels:
-        block = _block_for_threads(block, segment, max(1, g.n) * g.groups * segments, tile.columns, threads)
-    blocks = -(-segment // block)
-    in_place = reads_rows and can_read_in_place(g, is_flat=is_flat, has_row_gaps=has_row_gaps)
+    in_place = parts == 1 and reads_rows and can_read_in_place(g, is_flat=is_flat, has_row_gaps=has_row_gaps)
     oc_padded = _multiple(g.oc, tile.columns)
+    pieces = g.n * g.groups * segments
     if is_pixels:
-        heights = row_tiles(g.oc, tile.heights, tile.vectors)
+        heights = row_tiles(g.oc, tile, parts)
         tiles = np.concatenate(([0], np.cumsum(heights)))
         units = len(heights)
     else:
-        last = segment - (blocks - 1) * block
-        parts = [row_tiles(size, tile.heights, tile.vectors) for size in (min(block, segment), last)]
-        tiles = np.concatenate([np.concatenate(([len(part), 0], np.cumsum(part))) for part in parts])
+        last = segment - (-(-segment // block) - 1) * block
+        sizes_of_blocks = [row_tiles(size, tile) for size in (min(block, segment), last)]
+        tiles = np.concatenate([np.concatenate(([len(part), 0], np.cumsum(part))) for part in sizes_of_blocks])
         units = oc_padded // tile.columns
-    pieces = g.n * g.groups * segments * blocks
-    splits = _splits(pieces, units, g.oc, threads)
+    fewest = -(-g.oc * block * itemsize // HELD_NBYTES) if parts > 1 else 1
+    block, splits = _cut(g.oc, segment, block, units, depth, tile, pieces, threads, is_pixels=is_pixels, fewest=min(units, fewest))
+    blocks = -(-segment // block)
 
     padded_rows = (g.oh - 1) * g.sh + (g.kh - 1) * g.dh + 1
     row_slots, row_shifts = _slots(g.kh, g.dh, g.sh)
@@ -217,28 +234,28 @@ def make_layout(
     pitch = len(column_slots) * width
     plane = len(row_slots) * positions * pitch + SLACK
     taps = np.array([(rs * positions + r) * pitch + cs * width + c for rs, r in row_shifts for cs, c in column_shifts], np.int64)
-    channels = min(g.ic, kc // (g.kh * g.kw) + 2)
+    channels = min(g.ic, kc // (g.kh * g.kw) + 2 * parts)
     line = 64 // itemsize
     sizes = {
-        dense.STRIP_AT: 0 if in_place else _multiple(channels, lanes) * plane + 2 * SLACK,
-        dense.PANELS_AT: _multiple(block, tile.columns) * kc + SLACK,
-        dense.TILE_AT: max(tile.rows, _multiple(block, lanes)) * tile.columns + SLACK,
-        dense.SUMS_AT: 0 if is_pixels else -(-units // splits) * block * tile.columns + lanes * tile.columns,
+        df.STRIP_AT: 0 if in_place else _multiple(channels, lanes) * plane + 2 * SLACK,
+        df.PANELS_AT: _multiple(block, tile.columns) * kc + SLACK,
+        df.TILE_AT: max(tile.rows, _multiple(block, lanes)) * tile.columns + SLACK,
+        df.SUMS_AT: _held(block, tile, -(-units // splits), is_pixels=is_pixels, parts=parts),
     }
-    fields = np.zeros(dense.FIELDS, np.int64)
+    fields = np.zeros(df.FIELDS, np.int64)
     at = 0
     for field, size in sizes.items():
-        fields[field] = at + (SLACK if field == dense.STRIP_AT else 0)
-        at += _multiple(size + (SLACK if field == dense.STRIP_AT else 0), line)
+        fields[field] = at + (SLACK if field == df.STRIP_AT else 0)
+        at += _multiple(size + (SLACK if field == df.STRIP_AT else 0), line)
     numbers = {
-        dense.SIZE: itemsize, dense.GROUPS: g.groups, dense.IC: g.ic, dense.OC: g.oc, dense.OH: g.oh, dense.OW: g.ow,
-        dense.TAPS: g.kh * g.kw, dense.IH: g.ih, dense.IW: g.iw, dense.SH: g.sh, dense.SW: g.sw, dense.PW_LO: g.pw_lo,
-        dense.K: depth, dense.KC: kc, dense.FLAT: int(is_flat), dense.BLOCKS: blocks, dense.BLOCK: block, dense.SPLITS: splits,
-        dense.IS_PIXELS: int(is_pixels), dense.IN_PLACE: int(in_place), dense.LANES: lanes, dense.NR: tile.columns,
-        dense.MR: tile.rows, dense.PITCH: pitch, dense.ROW_POSITIONS: positions, dense.WIDTH: width, dense.PLANE: plane,
-        dense.ROW_SLOTS: len(row_slots), dense.COLUMN_SLOTS: len(column_slots), dense.SCRATCH: at,
-        dense.ACTIVATION: activation, dense.OC_PADDED: oc_padded, dense.TILES: units,
-        dense.PADDED_ROWS: padded_rows,
+        df.SIZE: itemsize, df.GROUPS: g.groups, df.IC: g.ic, df.OC: g.oc, df.OH: g.oh, df.OW: g.ow,
+        df.TAPS: g.kh * g.kw, df.IH: g.ih, df.IW: g.iw, df.SH: g.sh, df.SW: g.sw, df.PW_LO: g.pw_lo,
+        df.K: depth, df.KC: kc, df.FLAT: int(is_flat), df.BLOCKS: blocks, df.BLOCK: block, df.SPLITS: splits,
+        df.IS_PIXELS: int(is_pixels), df.IN_PLACE: int(in_place), df.LANES: lanes, df.NR: tile.columns,
+        df.MR: tile.rows, df.PITCH: pitch, df.ROW_POSITIONS: positions, df.WIDTH: width, df.PLANE: plane,
+        df.ROW_SLOTS: len(row_slots), df.COLUMN_SLOTS: len(column_slots), df.SCRATCH: at,
+        df.ACTIVATION: activation, df.OC_PADDED: oc_padded, df.TILES: units,
+        df.PADDED_ROWS: padded_rows, df.PARTS: parts, df.LEAST_PACKING: tile.packing_heights[0],
     }  # fmt: skip
     for field, number in numbers.items():
         fields[field] = number
@@ -249,36 +266,67 @@ def make_layout(
         taps,
         is_pixels,
         in_place,
-        pieces * splits,
+        pieces * blocks * splits,
         at * itemsize,
     )
 
 
-def _block_for_threads(block: int, segment: int, segments: int, unit: int, threads: int) -> int:
-    """Return a block somewhat smaller than `block` if that gives each thread the same number; panels stay as they are."""
+def _held(block: int, tile: RegisterTile, units: int, *, is_pixels: bool, parts: int) -> int:
+    """Return the elements of results that a task of `units` tiles or panels of channels keeps in scratch memory."""
+    if not is_pixels:
+        return (units * block + tile.columns) * tile.columns
+    return units * tile.rows * block + tile.columns if parts > 1 else 0
+
+
+def _cut(
+    channels: int, segment: int, block: int, units: int, depth: int, tile: RegisterTile, pieces: int, threads: int, *,
+    is_pixels: bool, fewest: int,
+) -> tuple[int, int]:  # fmt: skip
+    """Return (pixels of a block, ranges of output channels) that keep all threads busy to the end at the least cost.
+
+    A range of channels packs the same pixels again; a smaller block reads all weights once more. Panels stay as they
+    are, and so do the bits: blocks of the design ``channels``, whose tiles are not, are never cut.
+    """
+    if threads == 1:
+        return block, fewest
     blocks = -(-segment // block)
-    wanted = _multiple(blocks, threads)
-    smaller = _multiple(-(-segment // wanted), unit)
-    divides = segments * -(-segment // smaller) % threads == 0
-    return smaller if divides and 2 * blocks >= threads else block
+    sizes = [block]
+    if is_pixels:
+        sizes += [_multiple(-(-segment // count), tile.columns) for count in range(blocks + 1, blocks + 2 * threads)]
+    most = max(fewest, min(units, channels // SPLIT_CHANNELS, 4 * threads))
+    cost = pixels_cost if is_pixels else channels_cost
+    best = (math.inf, block, fewest)
+    for size in dict.fromkeys(sizes):
+        whole, rest = divmod(segment, size)
+        for splits in range(fewest, most + 1):
+            share = -(-channels // splits)
+            task = depth * cost(size, share, tile) + TASK_CYCLES
+            last = depth * cost(rest, share, tile) + TASK_CYCLES if rest else 0.0
+            span = _makespan(task, last, whole, splits, pieces, threads)
+            if span < best[0] * 0.99:
+                best = (span, size, splits)
+    return best[1], best[2]
 
 
-def _splits(pieces: int, units: int, channels: int, threads: int) -> int:
-    """Return into how many ranges of output channels to cut, so that tasks keep all threads busy to the end."""
-    most = max(1, min(units, channels // SPLIT_CHANNELS))
-    for splits in range(1, most + 1):
-        tasks = max(1, pieces) * splits
-        if tasks / threads / -(-tasks // threads) >= 0.95:
-            return splits
-    return most
+def _makespan(task: float, last: float, whole: int, splits: int, pieces: int, threads: int) -> float:
+    """Return when the last of `threads` threads ends that take tasks in order: per piece `whole` blocks and one more."""
+    count = pieces * splits * (whole + (last > 0))
+    total = pieces * splits * (whole * task + last)
+    if count > 32 * threads:
+        return total / threads + task * (threads - 1) / threads
+    ends = [0.0] * threads
+    for _ in range(pieces):
+        for cost in [task] * (whole * splits) + [last] * (splits if last > 0 else 0):
+            heapq.heapreplace(ends, ends[0] + cost)
+    return max(ends)
 
 
 def pack_weights(layout: DenseLayout, functions: Table, w: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return weights (OC, IC/G, KH, KW) as the kernel reads them."""
     source = np.ascontiguousarray(w)
-    lanes = int(layout.fields[dense.LANES])
+    lanes = int(layout.fields[df.LANES])
     # The last square of the last tile is stored whole.
-    overrun = lanes * (lanes + int(max(layout.fields[dense.NR], layout.fields[dense.MR])))
+    overrun = lanes * (lanes + int(max(layout.fields[df.NR], layout.fields[df.MR])))
     elements = dense.packed_elements(layout.fields) + overrun
     # Zeros cost a pass over the memory; they matter only where a last panel has columns to spare.
     out = np.empty(elements, w.dtype) if layout.is_pixels else np.zeros(elements, w.dtype)
@@ -289,8 +337,8 @@ def pack_weights(layout: DenseLayout, functions: Table, w: npt.NDArray[Any]) -> 
 def pack_bias(layout: DenseLayout, bias: npt.NDArray[Any] | None, dtype: Any) -> npt.NDArray[Any]:
     """Return the bias of all groups, zeros where there is none, each group padded like the weights."""
     g = layout.fields
-    width = int(g[dense.OC] if layout.is_pixels else g[dense.OC_PADDED])
-    out = np.zeros((int(g[dense.GROUPS]), width), dtype)
+    width = int(g[df.OC] if layout.is_pixels else g[df.OC_PADDED])
+    out = np.zeros((int(g[df.GROUPS]), width), dtype)
     if bias is not None:
-        out[:, : int(g[dense.OC])] = bias.reshape(int(g[dense.GROUPS]), -1)
+        out[:, : int(g[df.OC])] = bias.reshape(int(g[df.GROUPS]), -1)
     return np.concatenate((out.ravel(), np.zeros(SLACK, dtype)))

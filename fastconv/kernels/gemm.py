@@ -44,16 +44,31 @@ class RegisterTile:
         Vectors of B per step.
     columns : int
         ``vectors * lanes``: the width of a packed panel of B, in elements.
+    load_cycles : float
+        Of a vector load or a broadcast, see `fastconv.kernels.target.Target`.
     """
 
     rows: int
     vectors: int
     columns: int
+    load_cycles: float = 0.4
+
+    def cost(self, rows: int, vectors: int) -> float:
+        """Return the cycles per step of k of a tile of this size, one cycle for two multiply-adds.
+
+        The larger of the multiply-adds and the operand loads, plus the loop's share.
+        """
+        return max(rows * vectors / 2, (rows + vectors) * self.load_cycles, 1.0) + 0.1
 
     @property
     def heights(self) -> tuple[int, ...]:
         """Heights for which kernels are generated: all, or on large register files the even ones above 4."""
         return tuple(h for h in range(1, self.rows + 1) if self.rows <= 8 or h <= 4 or h % 2 == 0)
+
+    @property
+    def packing_heights(self) -> tuple[int, ...]:
+        """Heights whose kernels can pack while they multiply: the highest three, one of which begins any range of tiles."""
+        return self.heights[-3:]
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -81,27 +96,23 @@ def register_tile(itemsize: int, target: Target | None = None, *, complex_values
     rows = (target.registers - vectors * parts - 1 - spare) // (vectors * parts)
     if rows > 8:
         rows -= rows % 2
-    return RegisterTile(rows, vectors, vectors * lanes)
-
-
-def tile_cost(rows: int, vectors: int) -> float:
-    """Return the cycles per step of k of a tile on a core with two FMA pipes and two to three loads a cycle.
-
-    The larger of the multiply-adds over two pipes and the operand loads over 2.5 ports, plus the loop's share.
-    """
-    return max(rows * vectors / 2, (rows + vectors) / 2.5, 1.0) + 0.15
+    return RegisterTile(rows, vectors, vectors * lanes, target.load_cycles)
 
 
 @functools.lru_cache(maxsize=1024)
-def row_tiles(extent: int, heights: tuple[int, ...], vectors: int) -> tuple[int, ...]:
-    """Cut `extent` rows into tile heights with the least total of `tile_cost`, higher tiles first."""
+def row_tiles(extent: int, tile: RegisterTile, unit: int = 1) -> tuple[int, ...]:
+    """Cut `extent` rows into heights, multiples of `unit`, with the least total `RegisterTile.cost`, higher tiles first."""
+    heights = [height for height in tile.heights if height % unit == 0]
     # The highest tile is the cheapest per row; only the last few tiles are worth a search.
     highest = max(heights)
     whole = max(0, extent // highest - len(heights))
     extent -= whole * highest
     best: list[tuple[float, int]] = [(0.0, 0)]
     for m in range(1, extent + 1):
-        best.append(min((best[m - h][0] + tile_cost(h, vectors), -h) for h in heights if h <= m))
+        if m % unit:
+            best.append(best[-1])
+            continue
+        best.append(min((best[m - h][0] + tile.cost(h, tile.vectors), -h) for h in heights if h <= m))
     out = [highest] * whole
     while extent:
         out.append(-best[extent][1])
@@ -119,6 +130,7 @@ def build_microkernel(
     a: Operand = "packed",
     complex_values: bool = False,
     prefetch: bool = False,
+    packs: bool = False,
     epilogue: Along | None = None,
     repeat: bool = False,
     unroll: int = UNROLL,
@@ -131,6 +143,7 @@ def build_microkernel(
         a, lda, b, c, ldc, k, accumulate
         [a_imag, c_imag]                        complex_values
         [next_panel, next_step]                 prefetch
+        [offsets, panel]                        packs
         [last, bias, residual, ldr, code, limits]   epilogue
         [repeats, a_step, b_step, c_step, r_step]   repeat
 
@@ -150,6 +163,9 @@ def build_microkernel(
         holds all real parts, then all imaginary parts: ``[k][re | im][panel_vectors * lanes]``.
     prefetch : bool
         Ask for the byte address ``next_panel + i * next_step`` at each step i: the next panel of B, spread evenly.
+    packs : bool
+        B's rows are read where they are, ``B[k][n]`` at ``b + offsets[k] + n`` (a table of i64, in elements), and
+        stored to `panel` on the way, for the tiles that follow: packing hides behind the multiply-adds.
     epilogue : {"rows", "columns"}, optional
         With ``last != 0`` the tile ends with ``activation(C + bias + residual)``; bias has one element per row
         (or per column) of the tile, see `fastconv.kernels.epilogue`.
@@ -172,15 +188,17 @@ def build_microkernel(
     """
     panel_vectors = vectors if panel_vectors is None else panel_vectors
     parts = 2 if complex_values else 1
-    flags = ("_z" * complex_values) + ("_pf" * prefetch) + (f"_by_{epilogue}" if epilogue else "") + ("_again" * repeat)
+    flags = (
+        ("_z" * complex_values) + ("_pf" * prefetch) + ("_packs" * packs) + (f"_by_{epilogue}" if epilogue else "") + ("_again" * repeat)
+    )
     name = f"gemm_{element}_{rows}x{vectors}of{panel_vectors}_{a}{flags}_u{unroll}"
-    count = 7 + 2 * complex_values + 2 * prefetch + EPILOGUE_ARGUMENTS * bool(epilogue) + REPEAT_ARGUMENTS * repeat
+    count = 7 + 2 * (complex_values + prefetch + packs) + EPILOGUE_ARGUMENTS * bool(epilogue) + REPEAT_ARGUMENTS * repeat
     function, b = new_function(module, name, count)
     if b is None:
         return function
     e = Emitter(module, b, element, target)
     args = list(function.args)
-    tile = _Tile(e, rows, vectors, panel_vectors, parts, a, unroll, has_prefetch=prefetch, epilogue=epilogue)
+    tile = _Tile(e, rows, vectors, panel_vectors, parts, a, unroll, has_prefetch=prefetch, packs=packs, epilogue=epilogue)
     if not repeat:
         tile.emit(args)
     else:
@@ -224,12 +242,14 @@ class _Tile:
         unroll: int,
         *,
         has_prefetch: bool,
+        packs: bool,
         epilogue: Along | None,
     ) -> None:
         self.e, self.rows, self.vectors, self.panel_vectors, self.parts = e, rows, vectors, panel_vectors, parts
-        self.a, self.unroll, self.has_prefetch, self.epilogue = a, unroll, has_prefetch, epilogue
+        self.a, self.unroll, self.has_prefetch, self.packs, self.epilogue = a, unroll, has_prefetch, packs, epilogue
         self.prefetch_at = 7 + 2 * (parts - 1)
-        self.epilogue_at = self.prefetch_at + 2 * has_prefetch
+        self.packs_at = self.prefetch_at + 2 * has_prefetch
+        self.epilogue_at = self.packs_at + 2 * packs
         self.sums = rows * vectors * parts
         self.sets = 1
         while self.sets * self.sums < INDEPENDENT_SUMS and self.sets < unroll and self._fits(2 * self.sets):
@@ -293,14 +313,30 @@ class _Tile:
             for part in (i64(0), imaginary)[: self.parts]
         ]
 
+    def _row_of_b(self, k: Value, u: int) -> list[list[Value]]:
+        """Emit the loads of row ``k + u`` of B; return its vectors, for each part."""
+        e, b = self.e, self.e.b
+        width = self.panel_vectors * e.lanes
+        first = b.mul(k, i64(width * self.parts))
+        if not self.packs:
+            row = e.offset(e.ptr(self.arguments[2]), first)
+            return [
+                [e.load(e.offset(row, (u * self.parts + p) * width + v * e.lanes)) for v in range(self.vectors)] for p in range(self.parts)
+            ]
+        offsets, panel = (e.ptr(address) for address in self.arguments[self.packs_at : self.packs_at + 2])
+        place = b.load(b.gep(offsets, [b.add(k, i64(u))], source_etype=I64), typ=I64, align=8)
+        row = e.offset(e.ptr(self.arguments[2]), place)
+        # The panel after next: rows of the source lie too far apart for the hardware to see a stream.
+        e.prefetch(e.offset(row, 2 * width))
+        out = [e.load(e.offset(row, v * e.lanes)) for v in range(self.vectors)]
+        for v, value in enumerate(out):
+            e.store(value, e.offset(e.offset(panel, first), u * width + v * e.lanes))
+        return [out]
+
     def _step(self, rows_of_a: list[list[Value]], k: Value, u: int, acc: list[Value]) -> list[Value]:
         """Emit step ``k + u``."""
         e, b, vectors = self.e, self.e.b, self.vectors
-        width = self.panel_vectors * e.lanes
-        row = e.offset(e.ptr(self.arguments[2]), b.mul(k, i64(width * self.parts)))
-        panel = [
-            [e.load(e.offset(row, (u * self.parts + part) * width + v * e.lanes)) for v in range(vectors)] for part in range(self.parts)
-        ]
+        panel = self._row_of_b(k, u)
         if self.has_prefetch:
             first, step = self.arguments[self.prefetch_at : self.prefetch_at + 2]
             e.prefetch(e.ptr(b.add(first, b.mul(b.add(k, i64(u)), step))), locality=2)
@@ -346,25 +382,26 @@ def build_dispatch(
     epilogue: Along | None,
     *,
     prefetch: bool = False,
+    packs: bool = False,
     repeat: bool = False,
     target: Target | None = None,
 ) -> Value:
     """Write ``f(rows, vectors, ...)``, which calls the micro-kernel of that tile size; return the LLVM function.
 
-    All heights and widths of `register_tile` are there; the arguments after `vectors` are those of
-    `build_microkernel`. A size that was not generated does nothing.
+    All heights and widths of `register_tile` are there, with `packs` the full width and the `packing_heights`; the
+    arguments after `vectors` are those of `build_microkernel`. A size that was not generated does nothing.
     """
     tile = register_tile({"float32": 4, "float64": 8}[element], target)
-    count = 2 + 7 + 2 * prefetch + EPILOGUE_ARGUMENTS * bool(epilogue) + REPEAT_ARGUMENTS * repeat
-    name = f"gemm_{element}_any_{a}{'_pf' * prefetch}_by_{epilogue}{'_again' * repeat}"
+    count = 2 + 7 + 2 * (prefetch + packs) + EPILOGUE_ARGUMENTS * bool(epilogue) + REPEAT_ARGUMENTS * repeat
+    name = f"gemm_{element}_any_{a}{'_pf' * prefetch}{'_packs' * packs}_by_{epilogue}{'_again' * repeat}"
     function, b = new_function(module, name, count)
     if b is None:
         return function
     rows, vectors, *rest = function.args
     after = b.append_basic_block("done")
     switch = b.switch(b.add(b.mul(rows, i64(64)), vectors), after)
-    for height in tile.heights:
-        for width in tile.widths:
+    for height in tile.packing_heights if packs else tile.heights:
+        for width in tile.widths[:1] if packs else tile.widths:
             kernel = build_microkernel(
                 module,
                 element,
@@ -373,6 +410,7 @@ def build_dispatch(
                 panel_vectors=tile.vectors,
                 a=a,
                 prefetch=prefetch,
+                packs=packs,
                 epilogue=epilogue,
                 repeat=repeat,
                 target=target,

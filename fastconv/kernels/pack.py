@@ -282,6 +282,75 @@ def build_fill(module: Value, element: str) -> Value:
     return function
 
 
+def build_join_parts(module: Value, element: str) -> Value:
+    """Write the kernel that puts the parts of complex results together: rows of parts in, complex pixels out.
+
+    ``dst[c*ldd + p*step + part] = src[(2*c + part)*lds + p] + residual[c*ldr + p*rstep + part]`` for c < channels,
+    p < pixels and both parts; strides in elements of a part. Arguments: src, lds, dst, ldd, step, channels, pixels,
+    residual (0: none), ldr, rstep. Pixels that are neighbours (steps of 2) go by vectors, others one by one.
+
+    Not checked: whole vectors of `src` can be read. Moves 16 or 32 bytes per complex number.
+    """
+    function, b = new_function(module, f"join_parts_{element}", 10)
+    if b is None:
+        return function
+    e = Emitter(module, b, element)
+    src, lds, dst, ldd, step, channels, pixels, residual, ldr, rstep = function.args
+    lanes, half = e.lanes, e.lanes // 2
+    mixed = [lane // 2 + lanes * (lane % 2) for lane in range(lanes)]
+    are_neighbours = b.icmp_signed("==", step, i64(2))
+    has_none = b.icmp_signed("==", residual, i64(0))
+    by_vectors = b.and_(are_neighbours, b.or_(has_none, b.icmp_signed("==", rstep, i64(2))))
+    squares = b.select(by_vectors, b.sdiv(pixels, i64(lanes)), i64(0))
+
+    def channel(c: Value, _: list[Value]) -> list[Value]:
+        parts = [_scaled(e, src, b.mul(b.add(b.mul(c, i64(2)), i64(part)), lds)) for part in (0, 1)]
+        to = _scaled(e, dst, b.mul(c, ldd))
+        added = b.select(has_none, i64(0), _scaled(e, residual, b.mul(c, ldr)))
+
+        def vector(q: Value, _: list[Value]) -> list[Value]:
+            p = b.mul(q, i64(lanes))
+            real, imaginary = (e.load(e.ptr(_scaled(e, row, p))) for row in parts)
+            for number in (0, 1):
+                value = e.shuffle(real, imaginary, [lane + number * half for lane in mixed])
+                at = b.add(b.mul(p, i64(2)), i64(number * lanes))
+                e.store(_plus_residual(e, value, added, at), e.ptr(_scaled(e, to, at)))
+            return []
+
+        def single(i: Value, _: list[Value]) -> list[Value]:
+            p = b.add(b.mul(squares, i64(lanes)), i)
+            for part, row in enumerate(parts):
+                value = e.load_scalar(e.ptr(_scaled(e, row, p)))
+                there = b.select(has_none, e.ptr(row), e.ptr(_scaled(e, added, b.add(b.mul(p, rstep), i64(part)))))
+                value = b.select(has_none, value, b.fadd(value, e.load_scalar(there)))
+                b.store(value, e.ptr(_scaled(e, to, b.add(b.mul(p, step), i64(part)))), align=e.nbytes)
+            return []
+
+        e.loop(squares, [], vector, "vector")
+        e.loop(b.sub(pixels, b.mul(squares, i64(lanes))), [], single, "single")
+        return []
+
+    e.loop(channels, [], channel, "channel")
+    b.ret_void()
+    return function
+
+
+def _plus_residual(e: Emitter, value: Value, residual: Value, at: Value) -> Value:
+    """Return `value` plus the vector `at` elements behind the address `residual`, if that is not 0."""
+    b = e.b
+    start = b.block
+    add, done = b.append_basic_block("add"), b.append_basic_block("added")
+    b.cbranch(b.icmp_signed("!=", residual, i64(0)), add, done)
+    b.position_at_end(add)
+    total = b.fadd(value, e.load(e.ptr(_scaled(e, residual, at))))
+    b.branch(done)
+    b.position_at_end(done)
+    phi = b.phi(e.vector)
+    phi.add_incoming(value, start)
+    phi.add_incoming(total, add)
+    return phi
+
+
 def build_store_turned(module: Value, element: str) -> Value:
     """Write the kernel that stores results [pixel][columns] as rows of pixels, through the epilogue.
 

@@ -49,7 +49,8 @@ def build_fma_chains(module: Value, element: str) -> ir.Function:
             accumulators = [e.fma(value, a, b) for value in accumulators]
         return accumulators
 
-    first = [e.splat_const(1.0 + chain / 16) for chain in range(chains(e.target))]
+    # None starts at the fixed point 1: LLVM would see that it never changes and leave that chain out.
+    first = [e.splat_const(2.0 + chain / 16) for chain in range(chains(e.target))]
     total, *rest = e.loop(turns, first, turn, "peak")
     for value in rest:
         total = builder.fadd(total, value)

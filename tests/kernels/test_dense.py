@@ -35,8 +35,9 @@ GEOMETRIES = {
     "rows narrower than a vector": ((3, 1, 6, 5), (4, 3), (2, 2), (1, 1), (1, 1), (1, 1)),
     "one column": ((1, 1, 4, 17), (40, 1), (5, 1), (1, 1), (2, 0), (1, 1)),
     "kernel as large as the image": ((2, 1, 7, 9), (5, 6), (5, 6), (1, 1), (0, 0), (1, 1)),
-    "rows longer than a block": ((1, 1, 3, 5), (2, 1500), (1, 9), (1, 1), (0, 4), (1, 1)),
+    "rows longer than a block": ((1, 1, 3, 5), (2, 3500), (1, 9), (1, 1), (0, 4), (1, 1)),
     "k in several blocks": ((1, 1, 60, 8), (8, 8), (3, 3), (1, 1), (1, 1), (1, 1)),
+    "panels that the first tile packs": ((1, 1, 5, 13), (6, 40), (3, 3), (1, 1), (1, 1), (1, 1)),
     "more taps than a block of k": ((1, 1, 2, 6), (30, 30), (23, 23), (1, 1), (3, 3), (1, 1)),
 }
 
@@ -54,12 +55,13 @@ def run(g: Geometry, layout: DenseLayout, x: Array, w: Array, y: Array, threads:
     weights, bias = pack_weights(layout, table, w), pack_bias(layout, None, x.dtype)
     limits = np.array([0, 0, 0], x.dtype)
     strides = [step // x.itemsize for step in x.strides]
-    v = np.array([x.ctypes.data, *strides, y.ctypes.data, *(s // y.itemsize for s in y.strides), 0, 0, 0, 0, 0], np.int64)
-    dense.dense(
-        pool.handle(threads), threads, layout.tasks, table, layout.fields, v, layout.offsets(strides, g), layout.tiles,
-        source_index(g.ih, g.ph_lo, g.ph_lo, "zeros"), source_index(g.iw, g.pw_lo, g.pw_lo, "zeros"), layout.slots,
-        weights.ctypes.data, bias.ctypes.data, limits.ctypes.data,
+    v = np.array([*strides, *(s // y.itemsize for s in y.strides), 0, 0, 0, 0], np.int64)
+    arrays = (
+        table, layout.fields, v, layout.offsets(strides, g), layout.tiles, source_index(g.ih, g.ph_lo, g.ph_lo, "zeros"),
+        source_index(g.iw, g.pw_lo, g.pw_lo, "zeros"), layout.slots, weights, bias, limits,
     )  # fmt: skip
+    addresses = np.array([array.ctypes.data for array in arrays], np.int64)
+    dense.dense(pool.handle(threads), threads, layout.tasks, addresses, x.ctypes.data, y.ctypes.data, 0)
 
 
 def expected(g: Geometry, x: Array, w: Array) -> Array:

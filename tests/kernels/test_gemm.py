@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastconv.kernels._jit import jit
-from fastconv.kernels.gemm import build_dispatch, build_microkernel, register_tile, row_tiles, tile_cost
+from fastconv.kernels.gemm import build_dispatch, build_microkernel, register_tile, row_tiles
 from fastconv.kernels.simd import keepalive, kernel_intrinsic
 from fastconv.kernels.target import AVX2, AVX512, NEON, SSE2
 
@@ -132,7 +132,7 @@ def test_tiles_fit_the_registers() -> None:
 @pytest.mark.parametrize("extent", [1, 2, 3, 5, 6, 7, 13, 16, 49, 64, 196, 1000])
 def test_row_tiles_cover_the_extent_with_little_waste(extent: int) -> None:
     tile = register_tile(4, AVX2)
-    tiles = row_tiles(extent, tile.heights, tile.vectors)
+    tiles = row_tiles(extent, tile)
     assert sum(tiles) == extent
-    ideal = extent * tile_cost(tile.rows, tile.vectors) / tile.rows
-    assert sum(tile_cost(h, tile.vectors) for h in tiles) <= ideal * (1.05 if extent > 12 else 2.5) + 1
+    ideal = extent * tile.cost(tile.rows, tile.vectors) / tile.rows
+    assert sum(tile.cost(h, tile.vectors) for h in tiles) <= ideal * (1.05 if extent > 12 else 2.5) + 1

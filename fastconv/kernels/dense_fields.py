@@ -1,0 +1,16 @@
+"""The tables that the driver of dense convolution works from, and the places of their numbers."""
+
+from __future__ import annotations
+
+# Fields of the table `g` that describes a layout, see fastconv.kernels.dense_layout.DenseLayout.
+(
+    SIZE, GROUPS, IC, OC, OH, OW, TAPS, IH, IW, SH, SW, PW_LO, K, KC, FLAT, BLOCKS, BLOCK, SPLITS, IS_PIXELS, IN_PLACE,
+    LANES, NR, MR, PITCH, ROW_POSITIONS, WIDTH, PLANE, ROW_SLOTS, COLUMN_SLOTS, STRIP_AT, PANELS_AT, TILE_AT, SUMS_AT,
+    SCRATCH, ACTIVATION, OC_PADDED, TILES, PADDED_ROWS, PARTS, LEAST_PACKING, FIELDS,
+) = range(41)  # fmt: skip
+# Fields of the table `v`: strides in elements of source, result and residual.
+(XN, XC, XH, XW, YN, YC, YH, YW, RN, RC, RH, RW, VIEW_FIELDS) = range(13)
+# Addresses in the table of tables that a call hands to its tasks, see fastconv.kernels.dense.dense.
+(FUNCTIONS, LAYOUT, VIEW, OFFSETS, REGISTER_TILES, ROWS, COLUMNS, SLOTS, WEIGHTS, BIAS, LIMITS, TABLES) = range(12)
+#: Words of a thread for the places of a panel's vectors or lanes.
+WHERE_WORDS = 64
