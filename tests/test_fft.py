@@ -16,6 +16,8 @@ from fastconv.backends.fft.whole import smooth_length
 from fastconv.errors import UnsupportedProblem
 from fastconv.kernels import fft
 from fastconv.kernels.borders import PADDING_MODES, source_index
+from fastconv.kernels.fft_lengths import factorize, frequencies, lengths, twiddles
+from fastconv.kernels.fft_stages import stages
 from fastconv.kernels.target import host
 from fastconv.plans import address
 from fastconv.problem import ConvProblem
@@ -53,29 +55,29 @@ def test_a_transform_has_numpy_s_frequencies_and_comes_back(n: int, dtype: str) 
     rng = np.random.default_rng(n)
     z = rng.standard_normal((n, lanes)) + 1j * rng.standard_normal((n, lanes))
     data = aligned(np.stack([z.real, z.imag], 1).astype(dtype))
-    plan, tw, like = fft.stages(n, dtype), fft.twiddles(n, dtype), np.zeros(0, dtype)
+    plan, tw = stages(n, dtype), twiddles(n, dtype)
     at, step = address(data), element_nbytes()
-    fft.forward(like, address(plan), address(tw), at, step, at, step, True)
+    fft.forward(address(plan), address(tw), at, step, at, step, True)
     tolerance = 8 * math.log2(n) * float(np.finfo(dtype).eps)
-    expected = np.fft.fft(z, axis=0)[fft.frequencies(n)]
+    expected = np.fft.fft(z, axis=0)[frequencies(n)]
     error = np.abs(data[:, 0] + 1j * data[:, 1] - expected)
     assert np.linalg.norm(error) <= tolerance * np.linalg.norm(expected)
-    fft.inverse(like, address(plan), address(tw), at, step, at, step, True)
+    fft.inverse(address(plan), address(tw), at, step, at, step, True)
     error = np.abs(data[:, 0] + 1j * data[:, 1] - n * z)
     assert np.linalg.norm(error) <= 2 * tolerance * n * np.linalg.norm(z)
 
 
 def test_every_length_is_the_product_of_its_radices() -> None:
-    for n in fft.lengths():
-        factors = fft.factorize(n)
+    for n in lengths():
+        factors = factorize(n)
         assert factors is not None
         assert math.prod(factors) == n
-        assert sorted(fft.frequencies(n)) == list(range(n))
+        assert sorted(frequencies(n)) == list(range(n))
 
 
 @pytest.mark.parametrize("n", [1, 2, 15, 16, 27, 72])
 def test_columns_pair_with_their_negative_frequency(n: int) -> None:
-    order = fft.frequencies(n)
+    order = frequencies(n)
     pairs = column_pairs(n)
     assert len(pairs) == n // 2 + 1
     assert ((order[pairs[:, 0]] + order[pairs[:, 1]]) % n == 0).all()
@@ -217,8 +219,21 @@ def test_smooth_lengths_are_the_smallest(n: int) -> None:
     assert smooth_length(n) == next(m for m in range(n, 2 * n + 1) if is_smooth(m))
 
 
+@pytest.mark.parametrize("mode", ["zeros", "constant", "circular"])
+def test_lines_are_transformed_whole(mode: str) -> None:
+    value = 2.0 if mode == "constant" else 0
+    p = ConvProblem(2, 2, 2, 1, 5000, 4, 1, 901, pw_lo=30, pw_hi=450, padding_mode=mode, padding_value=value, dtype="float64")
+    x, w = arrays(p)
+    plan = BY_NAME["fft:plane"].make_plan(p, w)
+    assert " as " in plan.description
+    np.testing.assert_array_equal(np.rint(plan(x)), reference(p, x, w))
+    x[1, 1, 0, 4000] = np.nan
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(np.isnan(plan(x)), np.isnan(reference(p, x, w)))
+
+
 def test_kernels_beyond_the_tiles_are_left_to_the_whole() -> None:
-    p = ConvProblem(1, 1, 1, 1, 5000, 1, 1, 1001)
+    p = ConvProblem(1, 1, 1, 2, 5000, 1, 2, 1001)
     assert BY_NAME["fft:tiles"].why_not(p) is not None
     assert BY_NAME["fft:plane"].why_not(p) is not None
     x, w = arrays(p)

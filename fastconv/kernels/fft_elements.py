@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from fastconv.kernels._jit import jit
 from fastconv.kernels.epilogue import Epilogue
-from fastconv.kernels.fft import Butterflies, Complex, element_nbytes, load_element, store_element
-from fastconv.kernels.function_pointers import address_intrinsic
+from fastconv.kernels.fft_butterflies import Butterflies, Complex, element_nbytes, load_element, store_element
+from fastconv.kernels.function_pointers import address_intrinsic, set_word
 from fastconv.kernels.simd import I64, Emitter, Value, i64, new_function
 from fastconv.kernels.spec import spec_array
 
@@ -328,36 +328,71 @@ def build_multiply(module: Value, element: str, _: int) -> Value:
     return function
 
 
-_transpose_in = address_intrinsic(build_transpose_in)
-_transpose_out = address_intrinsic(build_transpose_out)
+def build_twist(module: Value, element: str, back: int) -> Value:
+    """Multiply elements with those of a table, or with their conjugates. Arguments: at, table, n."""
+    function, e = _start(module, element, f"twist{back}", 3)
+    if e is None:
+        return function
+    b, f = e.b, Butterflies(e)
+    at, table, n = function.args
+    nbytes = element_nbytes(e)
+
+    def step(i: Value, carried: list[Value]) -> list[Value]:  # noqa: ARG001
+        x, (ur, ui) = load_element(e, carried[0], swapped=bool(back)), load_element(e, carried[1])
+        store_element(e, _product(f, x, (ur, ui)), carried[0], swapped=bool(back))
+        return [b.add(address, i64(nbytes)) for address in carried]
+
+    e.loop(n, [at, table], step, "step")
+    b.ret_void()
+    return function
+
+
+(COPY, CLEAR, FINISH, TRANSPOSE_IN, TRANSPOSE_OUT, SEPARATE, COMBINE, MULTIPLY, TURN, PUT, TWIST, UNTWIST, FUNCTIONS) = range(13)
+
 _copy = address_intrinsic(build_copy)
 _clear = address_intrinsic(build_clear)
 _finish = address_intrinsic(build_finish)
+_transpose_in = address_intrinsic(build_transpose_in)
+_transpose_out = address_intrinsic(build_transpose_out)
 _separate = address_intrinsic(build_separate)
 _combine = address_intrinsic(build_combine)
 _multiply = address_intrinsic(build_multiply)
 _turn = address_intrinsic(build_turn)
 _put = address_intrinsic(build_put)
-
-(TRANSPOSE_IN, TRANSPOSE_OUT, COPY, CLEAR, FINISH, SEPARATE, COMBINE, MULTIPLY, TURN, PUT, FUNCTIONS) = range(11)
+_twist = address_intrinsic(build_twist)
 
 
 @jit
-def _addresses(spec, out):  # type: ignore[no-untyped-def]
-    out[TRANSPOSE_IN] = _transpose_in(spec)
-    out[TRANSPOSE_OUT] = _transpose_out(spec)
-    out[COPY] = _copy(spec)
-    out[CLEAR] = _clear(spec)
-    out[FINISH] = _finish(spec)
-    out[SEPARATE] = _separate(spec)
-    out[COMBINE] = _combine(spec)
-    out[MULTIPLY] = _multiply(spec)
-    out[TURN] = _turn(spec)
-    out[PUT] = _put(spec)
+def _common_addresses(spec, out):  # type: ignore[no-untyped-def]
+    set_word(out, COPY, _copy(spec))
+    set_word(out, CLEAR, _clear(spec))
+    set_word(out, FINISH, _finish(spec))
 
 
-def element_functions(element: str) -> npt.NDArray[np.int64]:
-    """Return the addresses of this module's functions, by the constants above."""
+@jit
+def _lane_addresses(spec, out):  # type: ignore[no-untyped-def]
+    set_word(out, TRANSPOSE_IN, _transpose_in(spec))
+    set_word(out, TRANSPOSE_OUT, _transpose_out(spec))
+    set_word(out, SEPARATE, _separate(spec))
+    set_word(out, COMBINE, _combine(spec))
+    set_word(out, MULTIPLY, _multiply(spec))
+
+
+@jit
+def _plane_addresses(spec, back, out):  # type: ignore[no-untyped-def]
+    set_word(out, TURN, _turn(spec))
+    set_word(out, PUT, _put(spec))
+    set_word(out, TWIST, _twist(spec))
+    set_word(out, UNTWIST, _twist(back))
+
+
+def element_functions(element: str, *, are_planes: bool) -> npt.NDArray[np.int64]:
+    """Return the addresses of this module's functions, by the constants above: those for planes, or those for lanes."""
     out = np.zeros(FUNCTIONS, np.int64)
-    _addresses(spec_array(element, 0), out)
+    at, spec = out.ctypes.data, spec_array(element, 0)
+    _common_addresses(spec, at)
+    if are_planes:
+        _plane_addresses(spec, spec_array(element, 1), at)
+    else:
+        _lane_addresses(spec, at)
     return out

@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv.kernels._jit import jit
-from fastconv.kernels.fft import element_nbytes
-from fastconv.kernels.fft_memory import word
-from fastconv.kernels.function_pointers import address_intrinsic, call_function
+from fastconv.kernels.fft_butterflies import element_nbytes
+from fastconv.kernels.function_pointers import address_intrinsic, call_function, set_word, word
 from fastconv.kernels.simd import Emitter, Value, i64, new_function
 from fastconv.kernels.spec import spec_array
 
@@ -80,13 +79,21 @@ _address = address_intrinsic(build_product)
 
 
 @jit
-def _product_address(spec):  # type: ignore[no-untyped-def]
-    return _address(spec)
+def _product_addresses(one, two, three, four, five, six, out):  # type: ignore[no-untyped-def]
+    set_word(out, 1, _address(one))
+    set_word(out, 2, _address(two))
+    set_word(out, 3, _address(three))
+    set_word(out, 4, _address(four))
+    set_word(out, 5, _address(five))
+    set_word(out, 6, _address(six))
 
 
 def product_functions(element: str) -> npt.NDArray[np.int64]:
     """Return the addresses of the micro-kernels by number of rows (0 = none)."""
-    return np.array([0, *(_product_address(spec_array(element, rows)) for rows in range(1, MAX_ROWS + 1))], np.int64)
+    out = np.zeros(MAX_ROWS + 1, np.int64)
+    one, two, three, four, five, six = (spec_array(element, rows) for rows in range(1, MAX_ROWS + 1))
+    _product_addresses(one, two, three, four, five, six, out.ctypes.data)
+    return out
 
 
 @jit

@@ -9,6 +9,7 @@ import numpy as np
 from fastconv._typing import Array
 from fastconv.backends.base import Algorithm, Work, workspace_limit
 from fastconv.backends.fft.accuracy import normwise_bound
+from fastconv.backends.fft.plane_tiling import best_plane_tiling, is_line, largest_plane_points, line_reason
 from fastconv.backends.fft.tiles import (
     FLOPS_PER_LANE_AND_CYCLE,
     SMALL_ARRAYS_NBYTES,
@@ -17,10 +18,13 @@ from fastconv.backends.fft.tiles import (
     aligned_empty,
     booked_nbytes,
 )
-from fastconv.backends.fft.tiling import Tiling, best_plane_tiling, channels_of, largest_points, phases_of, row_nbytes
+from fastconv.backends.fft.tiling import Tiling, channels_of, phases_of, row_nbytes
 from fastconv.errors import UnsupportedProblem
-from fastconv.kernels import fft, fft_plane
-from fastconv.kernels import fft_lanes as k
+from fastconv.kernels import fft_fields as k
+from fastconv.kernels import fft_plane
+from fastconv.kernels.fft_elements import element_functions
+from fastconv.kernels.fft_lengths import MAX_LENGTH, frequencies
+from fastconv.kernels.fft_stages import middle, taking_stage
 from fastconv.kernels.threads import pool
 from fastconv.machine import Machine
 from fastconv.plans import Plan, address
@@ -45,9 +49,11 @@ class PlaneFFT(Algorithm):
                 f"it needs one input channel per group and a stride that divides the dilation, got {problem.ic // problem.g} "
                 f"channels and stride {(problem.sh, problem.sw)}"
             )
+        if is_line(problem) and (reason := line_reason(problem)) is not None:
+            return reason
         for axis, word in zip(phases_of(problem), ("height", "width"), strict=True):
-            if axis.taps > fft.MAX_LENGTH:
-                return f"it needs kernels of at most {fft.MAX_LENGTH} taps, got {axis.taps} along {word}"
+            if not is_line(problem) and axis.taps > MAX_LENGTH:
+                return f"it needs kernels of at most {MAX_LENGTH} taps, got {axis.taps} along {word}"
         if _tiling(problem, None, 1) is None:
             return f"it needs spectra of the weights of at most {SPECTRA_NBYTES} bytes"
         return None
@@ -72,7 +78,7 @@ class PlaneFFT(Algorithm):
 
     def error_bound(self, problem: ConvProblem, x: Array, w: Array) -> Array:
         """Return the norm-wise bound for the largest tile."""
-        return normwise_bound(problem, x, w, largest_points(problem))
+        return normwise_bound(problem, x, w, largest_plane_points(problem))
 
     def make_plan(
         self, problem: ConvProblem, w: Array, bias: Array | None = None, *, threads: int = 1, max_workspace: int | None = None
@@ -103,36 +109,47 @@ class PlanePlan(TilesPlan):
         g[k.U_STEP] = 2 * g[k.SIZE] * g[k.TH] * g[k.TW]
         return g
 
+    def _function_addresses(self) -> Array:
+        return element_functions(self.problem.dtype, are_planes=True)
+
     def transforms(self) -> int:
         """Return how many complex transforms of a tile a call takes, forward and back."""
         return 2 * self.problem.oc * -(-self._tiling.items // 2)
 
     def _describe(self) -> str:
         t = self._tiling
-        return f"{t.items} tiles of {t.rows.length}x{t.cols.length} points for each channel, {t.spectra_nbytes} bytes of spectra"
+        points = f"{t.cols.length} points, as {t.height}x{t.width}," if t.folds else f"{t.height}x{t.width} points"
+        return f"{t.items} tiles of {points} for each channel, {t.spectra_nbytes} bytes of spectra"
 
     def _weight_spectra(self) -> tuple[Array, int]:
         """Transform the weights, taps reversed modulo the tile."""
         p, t = self.problem, self._tiling
-        th, tw = t.rows.length, t.cols.length
-        scaled = (self._w[:, 0].astype(np.float64) / (th * tw)).astype(p.dtype)
-        self._middle, self._taking = fft.middle(tw, p.dtype), fft.taking_stage(th, p.dtype)
-        planes = np.zeros((p.oc, th, tw), p.dtype)
-        planes[:, (-np.arange(p.kh) % th)[:, np.newaxis], -np.arange(p.kw) % tw] = scaled
+        th, tw = t.height, t.width
+        points, lanes = th * tw, int(self._g[k.LANES])
+        scaled = (self._w[:, 0].astype(np.float64) / points).astype(p.dtype)
+        self._middle, self._taking = middle(tw, p.dtype), taking_stage(th, p.dtype)
+        planes = np.zeros((p.oc, t.rows.length, t.cols.length), p.dtype)
+        planes[:, (-np.arange(p.kh) % t.rows.length)[:, np.newaxis], -np.arange(p.kw) % t.cols.length] = scaled
         spectra, spectra_at = aligned_empty(t.spectra_nbytes)
+        self._twists = 0
+        if t.folds:
+            self._twists = spectra_at + p.oc * 2 * points * p.itemsize
+            place = spectra[self._twists - address(spectra) :][: 2 * points * p.itemsize].view(p.dtype).reshape(th // lanes, tw, 2, lanes)
+            angle = -2 * np.pi / points * (frequencies(th)[:, np.newaxis] * np.arange(tw)).reshape(-1, lanes, tw).swapaxes(1, 2)
+            np.cos(angle, out=place[:, :, 0], casting="same_kind")
+            np.sin(angle, out=place[:, :, 1], casting="same_kind")
         scratch, scratch_at = aligned_empty(self.threads * self._scratch_nbytes)
         scratch[:] = 0
         v = self._view(scratch_at)
-        v[[k.X, k.SPECTRA, k.TAKING]] = address(planes), spectra_at, self._taking
-        fft_plane.transform_planes(pool.handle(self.threads), self.threads, self._like, address(self._table_of_functions), self._g, v, p.oc)
+        v[[k.X, k.SPECTRA, k.TAKING, k.TWISTS]] = address(planes), spectra_at, self._taking, self._twists
+        tables = address(self._functions), address(self._g), address(v)
+        fft_plane.transform_planes(pool.handle(self.threads), self.threads, *tables, p.oc)
         del scratch
         return spectra, spectra_at
 
     def _run(self, v: Array) -> None:
         p = self.problem
-        v[[k.MIDDLE, k.TAKING]] = self._middle, self._taking
+        v[[k.MIDDLE, k.TAKING, k.TWISTS]] = self._middle, self._taking, self._twists
         padding = np.dtype(p.dtype).type(p.padding_value)
-        fft_plane.convolve_planes(
-            pool.handle(self.threads), self.threads, self._like, address(self._table_of_functions), self._g, v, padding,
-            self._tiling.items, p.oc,
-        )  # fmt: skip
+        tables = address(self._functions), address(self._g), address(v)
+        fft_plane.convolve_planes(pool.handle(self.threads), self.threads, *tables, padding, self._tiling.items, p.oc)

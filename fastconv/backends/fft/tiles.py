@@ -10,6 +10,7 @@ import numpy as np
 from fastconv._typing import Array
 from fastconv.backends.base import Algorithm, Work, workspace_limit
 from fastconv.backends.fft.accuracy import normwise_bound
+from fastconv.backends.fft.geometry import AxisTiles
 from fastconv.backends.fft.tiling import (
     Channels,
     Tiling,
@@ -23,12 +24,13 @@ from fastconv.backends.fft.tiling import (
     spectrum_step,
 )
 from fastconv.errors import UnsupportedProblem
-from fastconv.kernels import fft
-from fastconv.kernels import fft_lanes as k
+from fastconv.kernels import fft_fields as k
+from fastconv.kernels import fft_lanes, fft_lengths
 from fastconv.kernels.activations import NONE
 from fastconv.kernels.epilogue import activation_code
 from fastconv.kernels.fft_elements import element_functions
 from fastconv.kernels.fft_product import product_functions
+from fastconv.kernels.fft_stages import stages
 from fastconv.kernels.target import host
 from fastconv.kernels.threads import pool
 from fastconv.machine import Machine
@@ -72,8 +74,8 @@ class TilesFFT(Algorithm):
         if (reason := self.dtype_reason(problem)) is not None:
             return reason
         for axis, word in zip(phases_of(problem), ("height", "width"), strict=True):
-            if axis.taps > fft.MAX_LENGTH:
-                return f"it needs kernels of at most {fft.MAX_LENGTH} taps, got {axis.taps} along {word}"
+            if axis.taps > fft_lengths.MAX_LENGTH:
+                return f"it needs kernels of at most {fft_lengths.MAX_LENGTH} taps, got {axis.taps} along {word}"
         if _tiling(problem, None, 1) is None:
             return f"it needs spectra of the weights of at most {SPECTRA_NBYTES} bytes"
         return None
@@ -88,7 +90,8 @@ class TilesFFT(Algorithm):
         channels = channels_of(problem)
         _, _, weight_slots = channels.slots(t.place, lanes)
         points = t.rows.length * t.cols.length
-        setup = weight_slots / 2 * points * (fft.stage_cost(t.rows.length) + fft.stage_cost(t.cols.length) + 4) * 6.0 * per_cycle
+        stages = fft_lengths.stage_cost(t.rows.length) + fft_lengths.stage_cost(t.cols.length)
+        setup = weight_slots / 2 * points * (stages + 4) * 6.0 * per_cycle
         in_slots, _, _ = channels.slots(t.place, lanes)
         slowdown = 1.0 if problem.is_depthwise else CHANNEL_SLOWDOWN
         return Work(
@@ -146,28 +149,36 @@ def longest_runs(index: Array, length: int, step: int, count: int, distance: int
     A run is a stretch of positions in which the source position grows by `distance`.
     """
     rows = []
+    low = np.arange(count)[:, np.newaxis] * step
     for phase in index.reshape(-1, index.shape[-1]):
-        for t in range(count):
-            part = phase[t * step : t * step + length]
-            begin, size = 0, 0
-            breaks = np.flatnonzero((np.diff(part) != distance) | (part[1:] < 0) | (part[:-1] < 0)) + 1
-            for a, b in zip([0, *breaks], [*breaks, len(part)], strict=True):
-                if part[a] >= 0 and b - a > size:
-                    begin, size = int(a), int(b - a)
-            rows.append((begin, size, int(part[begin]) if size else 0, int((part >= 0).sum() > size)))
-    return np.array(rows, np.int64)
+        part = phase[: (count - 1) * step + length]
+        breaks = np.flatnonzero((np.diff(part) != distance) | (part[1:] < 0) | (part[:-1] < 0)) + 1
+        starts, ends = np.concatenate([[0], breaks]), np.concatenate([breaks, [len(part)]])
+        is_read = part[starts] >= 0
+        starts, ends = starts[is_read], ends[is_read]
+        if not len(starts):
+            rows.append(np.zeros((count, 4), np.int64))
+            continue
+        sizes = np.minimum(ends, low + length) - np.maximum(starts, low)
+        longest = sizes.argmax(axis=1)
+        size = np.maximum(sizes[np.arange(count), longest], 0)
+        begin = np.where(size > 0, np.maximum(starts[longest], low[:, 0]), low[:, 0])
+        total = np.concatenate([[0], np.cumsum(part >= 0)])
+        others = total[np.minimum(low[:, 0] + length, len(part))] - total[low[:, 0]] > size
+        rows.append(np.stack([begin - low[:, 0], size, np.where(size > 0, part[begin], 0), others], axis=1))
+    return np.concatenate(rows).astype(np.int64)
 
 
 def column_pairs(tw: int) -> Array:
     """Return positions (of a column frequency, of its negative) for frequencies 0 .. tw/2."""
-    where = np.argsort(fft.frequencies(tw))
+    where = np.argsort(fft_lengths.frequencies(tw))
     half = np.arange(tw // 2 + 1)
     return np.stack([where[half], where[-half % tw]], 1).astype(np.int64)
 
 
 def negatives(th: int) -> Array:
     """Return for each position of a row frequency the offset in bytes of its negative."""
-    order = fft.frequencies(th)
+    order = fft_lengths.frequencies(th)
     offsets: Array = np.argsort(order)[-order % th] * element_nbytes()
     return offsets.astype(np.int64)
 
@@ -177,7 +188,7 @@ class TilesPlan(Plan):
 
     def __init__(self, backend: str, problem: ConvProblem, w: Array, bias: Array | None, threads: int, tiling: Tiling) -> None:
         p, t = problem, tiling
-        th, tw = t.rows.length, t.cols.length
+        th, tw = t.height, t.width
         scratch = t.thread_nbytes
         shared = t.shared_nbytes
         super().__init__(
@@ -187,25 +198,26 @@ class TilesPlan(Plan):
         )  # fmt: skip
         self._tiling, self._scratch_nbytes, self._shared_nbytes = t, scratch, shared
         self.description = self._describe()
-        self._like = np.zeros(0, p.dtype)
         self._w = np.ascontiguousarray(w).copy()
         self._bias = np.zeros(p.oc, p.dtype) if bias is None else bias.copy()
         code, low, high = activation_code(p.activation)
         self._limits = np.array([low, high], p.dtype)
-        self._table_of_functions = np.concatenate([element_functions(p.dtype), product_functions(p.dtype)])
-        self._plans = (fft.stages(th, p.dtype), fft.stages(tw, p.dtype))
-        self._twiddles = (fft.twiddles(th, p.dtype), fft.twiddles(tw, p.dtype))
+        self._channels = channels_of(p)
+        self._functions = self._function_addresses()
+        self._plans = (stages(th, p.dtype), stages(tw, p.dtype))
+        self._twiddles = (fft_lengths.twiddles(th, p.dtype), fft_lengths.twiddles(tw, p.dtype))
         self._pairs, self._negative = column_pairs(tw), negatives(th)
         rows, cols = phases_of(p)
         self._index = (
-            self._table(rows.index, t.rows.count, t.rows.step, th).ravel(), self._table(cols.index, t.cols.count, t.cols.step, tw).ravel(),
-            p.row_index(), p.col_index(),
+            self._table(rows.index, t.rows).ravel(), (columns := self._table(cols.index, t.cols)).ravel(), p.row_index(), p.col_index(),
         )  # fmt: skip
-        columns = self._table(cols.index, t.cols.count, t.cols.step, tw)
-        self._runs = longest_runs(columns, tw, t.cols.step, t.cols.count, cols.step)
-        self._channels = channels_of(p)
+        self._runs = longest_runs(columns, t.cols.length, t.cols.step, t.cols.count, cols.step)
         self._g = self._geometry(code)
         self._spectra, self._spectra_at = self._weight_spectra()
+
+    def _function_addresses(self) -> Array:
+        functions = element_functions(self.problem.dtype, are_planes=False)
+        return functions if self._channels.is_depthwise else np.concatenate([functions, product_functions(self.problem.dtype)])
 
     def points(self) -> int:
         """Return the points of a tile."""
@@ -226,9 +238,9 @@ class TilesPlan(Plan):
         )
 
     @staticmethod
-    def _table(index: Array, count: int, step: int, length: int) -> Array:
+    def _table(index: Array, tiles: AxisTiles) -> Array:
         """Return `index` as long as all tiles reach, padded with -1."""
-        table = np.full((*index.shape[:2], (count - 1) * step + length), -1, np.int64)
+        table = np.full((*index.shape[:2], (tiles.count - 1) * tiles.step + tiles.length), -1, np.int64)
         used = min(index.shape[2], table.shape[2])
         table[:, :, :used] = index[:, :, :used]
         return table
@@ -236,7 +248,7 @@ class TilesPlan(Plan):
     def _geometry(self, code: int) -> Array:
         p, t, c = self.problem, self._tiling, self._channels
         rows, cols = phases_of(p)
-        th, tw = t.rows.length, t.cols.length
+        th, tw = t.height, t.width
         lanes = host().lanes(p.itemsize)
         in_slots, out_slots, weight_slots = c.slots(t.place, lanes)
         g = np.zeros(k.FIELDS, np.int64)
@@ -247,7 +259,9 @@ class TilesPlan(Plan):
             g[[k.GROUPS, k.ICG]] = 1, c.ic
         g[[k.PHH, k.PHW, k.SBH, k.SBW]] = rows.out_phases, cols.out_phases, rows.in_phases, cols.in_phases
         g[[k.TY, k.TX, k.STEP_H, k.STEP_W]] = t.rows.count, t.cols.count, t.rows.step, t.cols.step
-        g[[k.H_LENGTH, k.W_LENGTH]] = (t.rows.count - 1) * t.rows.step + th, (t.cols.count - 1) * t.cols.step + tw
+        g[[k.ROWS_READ, k.COLUMNS_READ]] = t.rows.length, t.cols.length
+        g[k.H_LENGTH] = (t.rows.count - 1) * t.rows.step + t.rows.length
+        g[k.W_LENGTH] = (t.cols.count - 1) * t.cols.step + t.cols.length
         g[[k.OH, k.OW, k.COLUMN_STEP, k.PAIRS]] = p.oh, p.ow, cols.step, len(self._pairs)
         g[[k.U_STEP, k.SCRATCH, k.CODE]] = spectrum_step(weight_slots), self._scratch_nbytes, code
         g[k.IS_PLAIN] = code == NONE and not p.has_bias and not p.has_residual
@@ -275,7 +289,7 @@ class TilesPlan(Plan):
         v[[k.INDEX_H, k.INDEX_W, k.RUNS]] = address(index_h), address(index_w), address(runs)
         ctl = pool.handle(self.threads)
         zero = np.dtype(p.dtype).type(0)
-        k.transform_slots(ctl, self.threads, self._like, address(self._table_of_functions), g, v, zero, 1, slots)
+        fft_lanes.transform_slots(ctl, self.threads, address(self._functions), address(g), address(v), zero, 1, slots)
         del scratch
         return spectra, spectra_at
 
@@ -312,11 +326,11 @@ class TilesPlan(Plan):
     def _run(self, v: Array) -> None:
         t = self._tiling
         padding = np.dtype(self.problem.dtype).type(self.problem.padding_value)
-        ctl, functions = pool.handle(self.threads), address(self._table_of_functions)
+        tables = pool.handle(self.threads), self.threads, address(self._functions), address(self._g), address(v)
         if self._channels.is_depthwise:
-            k.convolve_depthwise(ctl, self.threads, self._like, functions, self._g, v, padding, t.items)
+            fft_lanes.convolve_depthwise(*tables, padding, t.items)
         else:
-            k.convolve(ctl, self.threads, self._like, functions, self._g, v, padding, t.items, t.items_at_once)
+            fft_lanes.convolve(*tables, padding, t.items, t.items_at_once)
 
     def _source_spectra_nbytes(self) -> int:
         """Bytes of V, before M in the shared workspace."""

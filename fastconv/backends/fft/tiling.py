@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastconv.backends.fft.geometry import AxisTiles, Index, axis_tiles
-from fastconv.kernels import fft
+from fastconv.kernels import fft_lengths
 from fastconv.kernels.borders import source_index
-from fastconv.kernels.fft_lanes import CHANNELS, TILES
+from fastconv.kernels.fft_fields import CHANNELS, DESCRIPTIONS_NBYTES, TILES
 from fastconv.kernels.fft_product import MAX_ROWS
 from fastconv.kernels.target import host
 from fastconv.problem import ConvProblem
@@ -28,15 +28,11 @@ ROW_CYCLES = 6.0
 CALL_CYCLES = 60.0
 #: Taking two signals apart or putting them together, with one write or read of a spectrum outside the first caches.
 SPECTRUM_CYCLES = 8.0
-#: Reading, turning twice and writing an element of a plane.
-PLANE_CYCLES = 20.0
 #: A complex multiply-accumulate: four FMAs, two in a cycle, and what the loop loses.
 PRODUCT_CYCLES = 2.3
 #: Bytes of the weights' spectra that arrive in a cycle from the last-level cache and from memory.
 CACHE_BYTES_PER_CYCLE = 12.0
 MEMORY_BYTES_PER_CYCLE = 5.0
-#: Lanes that the lengths of tiles of planes may have to be multiples of, over all targets.
-PLANE_LANES = (2, 4, 8, 16)
 #: Assumed last-level cache.
 LAST_LEVEL_NBYTES = 16 * 2**20
 #: Assumed share of the second-level cache for a tile; a larger one pays for its trips.
@@ -109,7 +105,7 @@ def phases_of(p: ConvProblem) -> tuple[AxisPhases, AxisPhases]:
 def tilings_of(axis: AxisPhases, multiple: int = 1) -> list[AxisTiles]:
     """Return the tilings worth looking at, lengths multiples of `multiple`: of equal number of tiles, the cheapest transforms."""
     best: dict[int, AxisTiles] = {}
-    for length in fft.lengths():
+    for length in fft_lengths.lengths():
         if length % multiple:
             continue
         tiles = [axis_tiles(row, axis.dense_outputs, axis.taps, length) for row in axis.index.reshape(-1, axis.index.shape[2])]
@@ -117,7 +113,7 @@ def tilings_of(axis: AxisPhases, multiple: int = 1) -> list[AxisTiles]:
             continue
         chosen = max((t for t in tiles if t is not None), key=lambda t: t.count)
         old = best.get(chosen.count)
-        if old is None or length * fft.stage_cost(length) < old.length * fft.stage_cost(old.length):
+        if old is None or length * fft_lengths.stage_cost(length) < old.length * fft_lengths.stage_cost(old.length):
             best[chosen.count] = chosen
     return sorted(best.values(), key=lambda t: t.length)
 
@@ -127,7 +123,7 @@ def largest_points(p: ConvProblem) -> int:
     """Return the points of the largest tile that any plan for `p` may use."""
     points = 1
     for axis in phases_of(p):
-        points *= max((t.length for multiple in (1, *PLANE_LANES) for t in tilings_of(axis, multiple)), default=fft.MAX_LENGTH)
+        points *= max((t.length for t in tilings_of(axis)), default=fft_lengths.MAX_LENGTH)
     return points
 
 
@@ -151,6 +147,8 @@ class Tiling:
         Size of the weights' spectra.
     shared_nbytes, thread_nbytes : int
         Workspace of a call: spectra of source and result, and for each thread.
+    folds : int
+        If not 0, the transform of a line, `cols.length` long, goes as one of so many rows.
     """
 
     rows: AxisTiles
@@ -163,6 +161,17 @@ class Tiling:
     spectra_nbytes: int
     shared_nbytes: int
     thread_nbytes: int
+    folds: int = 0
+
+    @property
+    def height(self) -> int:
+        """Rows of the transform of a tile."""
+        return self.folds or self.rows.length
+
+    @property
+    def width(self) -> int:
+        """Columns of the transform of a tile."""
+        return self.cols.length // (self.folds or 1)
 
 
 @dataclass(frozen=True)
@@ -224,10 +233,13 @@ def frequencies_kept(th: int, tw: int) -> int:
 
 
 def thread_nbytes(th: int, tw: int, lanes: int) -> int:
-    """Return the bytes of Z, two columns, and the rows of the lanes: whole pages and a line, so that threads fall on different sets."""
+    """Return the bytes of the descriptions, Z, two columns, and the rows of the lanes.
+
+    Whole pages and a line, so that threads fall on different sets.
+    """
     longest = max(th, tw) + lanes
     rows = 2 * lanes * (-(-tw // lanes) * lanes) * (element_nbytes() // (2 * lanes))
-    nbytes = th * row_nbytes(tw) + (lanes + 2 * longest) * element_nbytes() + rows
+    nbytes = DESCRIPTIONS_NBYTES + th * row_nbytes(tw) + (lanes + 2 * longest) * element_nbytes() + rows
     return -(-nbytes // PAGE_NBYTES) * PAGE_NBYTES + LINE_NBYTES
 
 
@@ -281,8 +293,8 @@ def _model(
     large = LARGE_TILE_FACTOR if tile > TILE_NBYTES else 1.0
     used = min(1.0, axes[0].index.shape[2] / th)
     wanted = min(1.0, rows.step / th)
-    column = th * tw * fft.stage_cost(th) * STAGE_CYCLES
-    row = th * tw * (fft.stage_cost(tw) * STAGE_CYCLES + 2 * ROW_CYCLES)
+    column = th * tw * fft_lengths.stage_cost(th) * STAGE_CYCLES
+    row = th * tw * (fft_lengths.stage_cost(tw) * STAGE_CYCLES + 2 * ROW_CYCLES)
     column *= large
     row *= large
     each_row = 2 * lanes * (CALL_CYCLES if place == TILES else CALL_CYCLES / 3)
@@ -316,35 +328,3 @@ def best_tiling(p: ConvProblem, limit: int, spectra_limit: int, threads: int) ->
     """Return the tiling of fewest modelled cycles, or None if none fits."""
     lanes = host().lanes(np.dtype(p.dtype).itemsize)
     return min(candidates(p, lanes, limit, spectra_limit, threads), key=lambda t: t.cycles, default=None)
-
-
-def plane_thread_nbytes(th: int, tw: int, part: int) -> int:
-    """Return the bytes of Z, a column, and bordered copies of two tiles."""
-    groups = tw // (element_nbytes() // (2 * part))
-    return th * row_nbytes(groups) + max(th, tw) * element_nbytes() + 2 * th * tw * part
-
-
-@functools.lru_cache(maxsize=512)
-def best_plane_tiling(p: ConvProblem, limit: int, spectra_limit: int, threads: int) -> Tiling | None:
-    """Return the tiling of single planes of fewest modelled cycles, or None if none fits."""
-    part = np.dtype(p.dtype).itemsize
-    lanes = host().lanes(part)
-    axes = phases_of(p)
-    found = []
-    for rows in tilings_of(axes[0], lanes):
-        for cols in tilings_of(axes[1], lanes):
-            th, tw = rows.length, cols.length
-            spectra = p.oc * th * tw * 2 * part
-            per_thread = plane_thread_nbytes(th, tw, part)
-            if spectra > spectra_limit or threads * per_thread > limit:
-                continue
-            items = max(p.mb, 1) * axes[0].out_phases * axes[1].out_phases * rows.count * cols.count
-            pairs = p.oc * -(-items // 2)
-            elements = th * tw / lanes
-            wanted = min(1.0, cols.step / tw)
-            stages = fft.stage_cost(th) * (1 + wanted) + 2 * fft.stage_cost(tw)
-            large = LARGE_TILE_FACTOR if th * row_nbytes(tw // lanes) > TILE_NBYTES else 1.0
-            cycles = pairs * elements * large * (stages * STAGE_CYCLES + PLANE_CYCLES)
-            cycles += pairs * spectra / p.oc / CACHE_BYTES_PER_CYCLE
-            found.append(Tiling(rows, cols, CHANNELS, items, items, cycles, 0.0, spectra, 0, per_thread))
-    return min(found, key=lambda t: t.cycles, default=None)
