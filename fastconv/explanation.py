@@ -85,7 +85,15 @@ def explained(problem: ConvProblem, config: Config, backend: str | None = None, 
             _duration(candidate.predicted_s), _duration(candidate.measured_s), f"{work.flops / 1e9:.3g}", f"{work.nbytes / 1e6:.3g}",
             "" if workspace is None else f"{workspace / 1e6:.3g}", f"{typical_bound(algorithm, problem):.1e}",
         )  # fmt: skip
-        rows.append((algorithm.name, mark, *numbers, algorithm.rounding, f"no: {reason}" if reason else algorithm.summary))
+        rows.append(
+            (
+                algorithm.name,
+                mark,
+                *numbers,
+                algorithm.rounding,
+                f"no: {reason}" if reason else algorithm.remark(algorithm.computed(problem)),
+            )
+        )
     return Explanation(problem, decision, tuple(rows))
 
 

@@ -95,6 +95,10 @@ class Algorithm(ABC):
     def work(self, problem: ConvProblem, machine: Machine) -> Work:
         """Return what computing `problem` takes; only called where `why_not` is None."""
 
+    def remark(self, problem: ConvProblem) -> str:  # noqa: ARG002
+        """Return the line that `explain` shows: what it is, or what it would do for `problem`; only called where `why_not` is None."""
+        return self.summary
+
     @abstractmethod
     def workspace_nbytes(self, problem: ConvProblem, threads: int, max_workspace: int | None) -> int | None:
         """Return the bytes of workspace that `make_plan` books with these arguments, None if it raises for want of them.

@@ -5,7 +5,8 @@ Addresses compile in half the time of arrays: `word` reads a number, see `fastco
 
 from __future__ import annotations
 
-CHANNELS, TILES = 0, 1
+#: What stands in the lanes (PLACE).
+CHANNELS, TILES, COLUMNS = range(3)
 #: Bytes of a row of the table RUNS.
 RUN_NBYTES = 32
 #: Bytes of the description of a lane.

@@ -21,7 +21,7 @@ from fastconv.backends.fft.tiling import (
     tilings_of,
 )
 from fastconv.kernels import fft_lengths
-from fastconv.kernels.fft_fields import CHANNELS, DESCRIPTIONS_NBYTES
+from fastconv.kernels.fft_fields import COLUMNS, DESCRIPTIONS_NBYTES
 from fastconv.kernels.target import host
 from fastconv.problem import ConvProblem
 
@@ -116,7 +116,7 @@ def best_plane_tiling(p: ConvProblem, limit: int, spectra_limit: int, threads: i
         large = LARGE_TILE_FACTOR if th * row_nbytes(tw // lanes) > TILE_NBYTES else 1.0
         cycles = pairs * (th * tw / lanes * large * per_element + spectra / p.oc / CACHE_BYTES_PER_CYCLE)
         if best is None or cycles < best.cycles:
-            best = Tiling(rows, cols, CHANNELS, items, items, cycles, 0.0, spectra, 0, per_thread, folds)
+            best = Tiling(rows, cols, COLUMNS, items, items, cycles, 0.0, spectra, 0, per_thread, folds)
     return best
 
 

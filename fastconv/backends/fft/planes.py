@@ -76,6 +76,10 @@ class PlaneFFT(Algorithm):
         t = _tiling(problem, max_workspace, threads)
         return None if t is None else booked_nbytes(problem, t, threads)
 
+    def remark(self, problem: ConvProblem) -> str:
+        """Return the tiles that a plan takes."""
+        return str(_tiling(problem, None, 1))
+
     def error_bound(self, problem: ConvProblem, x: Array, w: Array) -> Array:
         """Return the norm-wise bound for the largest tile."""
         return normwise_bound(problem, x, w, largest_plane_points(problem))
@@ -115,11 +119,6 @@ class PlanePlan(TilesPlan):
     def transforms(self) -> int:
         """Return how many complex transforms of a tile a call takes, forward and back."""
         return 2 * self.problem.oc * -(-self._tiling.items // 2)
-
-    def _describe(self) -> str:
-        t = self._tiling
-        points = f"{t.cols.length} points, as {t.height}x{t.width}," if t.folds else f"{t.height}x{t.width} points"
-        return f"{t.items} tiles of {points} for each channel, {t.spectra_nbytes} bytes of spectra"
 
     def _weight_spectra(self) -> tuple[Array, int]:
         """Transform the weights, taps reversed modulo the tile."""

@@ -12,7 +12,7 @@ import numpy as np
 from fastconv.backends.fft.geometry import AxisTiles, Index, axis_tiles
 from fastconv.kernels import fft_lengths
 from fastconv.kernels.borders import source_index
-from fastconv.kernels.fft_fields import CHANNELS, DESCRIPTIONS_NBYTES, TILES
+from fastconv.kernels.fft_fields import CHANNELS, COLUMNS, DESCRIPTIONS_NBYTES, TILES
 from fastconv.kernels.fft_product import MAX_ROWS
 from fastconv.kernels.target import host
 from fastconv.problem import ConvProblem
@@ -136,7 +136,7 @@ class Tiling:
     rows, cols : AxisTiles
         Tiles of the dense problems.
     place : int
-        `CHANNELS` or `TILES` in the lanes.
+        `CHANNELS`, `TILES` or, for single planes, `COLUMNS` in the lanes.
     items, items_at_once : int
         Tiles over images and phases; how many are in work at a time.
     cycles : float
@@ -172,6 +172,14 @@ class Tiling:
     def width(self) -> int:
         """Columns of the transform of a tile."""
         return self.cols.length // (self.folds or 1)
+
+    def __str__(self) -> str:
+        points = f"{self.cols.length} points, as" if self.folds else ""
+        what = {CHANNELS: "channels", TILES: "tiles", COLUMNS: "columns"}[self.place]
+        return " ".join(
+            f"{self.items} tile{'s' * (self.items != 1)} of {points} {self.height}x{self.width}{'' if points else ' points'}, "
+            f"{what} in the vectors, {self.spectra_nbytes} bytes of spectra".split()
+        )
 
 
 @dataclass(frozen=True)

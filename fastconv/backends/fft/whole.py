@@ -64,6 +64,12 @@ class _Tiling:
     def points(self) -> int:
         return self.rows.length * self.cols.length
 
+    def __str__(self) -> str:
+        spectra = f"kept ({self.spectra_nbytes} bytes)" if self.keeps_spectra else "computed in each call"
+        return (
+            f"{self.tiles} tile{'s' * (self.tiles > 1)} of {self.rows.length}x{self.cols.length} points, spectra of the weights {spectra}"
+        )
+
 
 def _dense_outputs(p: ConvProblem) -> tuple[int, int]:
     return (p.oh - 1) * p.sh + 1, (p.ow - 1) * p.sw + 1
@@ -95,6 +101,11 @@ def _tiling(p: ConvProblem, limit: int, spectra_limit: int) -> _Tiling | None:
             if tiling is not None and (cost := _flops(p, tiling)) < least:
                 best, least = tiling, cost
     return best
+
+
+def _default_tiling(p: ConvProblem) -> _Tiling | None:
+    """Return the tiling without a limit of workspace, within the default one if possible."""
+    return _tiling(p, workspace_limit(p, None), SPECTRA_NBYTES) or _tiling(p, 1 << 62, SPECTRA_NBYTES)
 
 
 def _fit(p: ConvProblem, rows: AxisTiles, cols: AxisTiles, limit: int, spectra_limit: int) -> _Tiling | None:
@@ -159,8 +170,7 @@ class WholeFFT(Algorithm):
 
     def work(self, problem: ConvProblem, machine: Machine) -> Work:  # noqa: ARG002
         """Return the transforms' and products' flops at the rates of scipy.fft and NumPy."""
-        limit = workspace_limit(problem, None)
-        t = _tiling(problem, limit, SPECTRA_NBYTES) or _tiling(problem, 1 << 62, SPECTRA_NBYTES)
+        t = _default_tiling(problem)
         if t is None:
             return Work(flops=math.inf, nbytes=math.inf)
         p = problem
@@ -176,6 +186,10 @@ class WholeFFT(Algorithm):
         del threads
         tiling = _tiling(problem, workspace_limit(problem, max_workspace), SPECTRA_NBYTES if max_workspace is None else max_workspace)
         return None if tiling is None else tiling.nbytes
+
+    def remark(self, problem: ConvProblem) -> str:
+        """Return the tiles that a plan takes."""
+        return str(_default_tiling(problem) or self.summary)
 
     def error_bound(self, problem: ConvProblem, x: Array, w: Array) -> Array:
         """Return the norm-wise bound; 0 for integers, which are rounded to the exact result."""
@@ -219,8 +233,7 @@ class _WholePlan(Plan):
         kept = t.spectra_nbytes if t.keeps_spectra else 0
         super().__init__(
             backend, p, threads=threads, workspace_nbytes=t.nbytes, packed_nbytes=w.nbytes + kept,
-            description=f"{t.tiles} tile{'s' * (t.tiles > 1)} of {t.rows.length}x{t.cols.length} points, "
-            f"spectra of the weights {f'kept ({kept} bytes)' if kept else 'computed in each call'}",
+            description=str(t),
         )  # fmt: skip
         self._tiling = tiling
         self._w = w.copy()
