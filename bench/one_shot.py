@@ -94,8 +94,8 @@ def main() -> None:
     for kind in ("fresh", "repeated"):
         values = [float(row[kind]) for row in rows]
         sys.stdout.write(
-            f"{len(values)} layers, {options.threads} threads, {kind} weights: torch / fastconv, geometric mean {geometric_mean(values):.3f}, "
-            f"least {min(values):.2f}\n"
+            f"{len(values)} layers, {options.threads} threads, {kind} weights: torch / fastconv, "
+            f"geometric mean {geometric_mean(values):.3f}, least {min(values):.2f}\n"
         )
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))

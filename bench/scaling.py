@@ -1,6 +1,8 @@
-"""Time on one thread / time on all, for the automatic choice of each layer: weights packed before, calls in turns, best of all.
+"""Time on one thread / time on all, for the automatic choice of each layer.
 
     python bench/scaling.py [--threads N] [--seconds S] [--layers WORDS ...] [--json FILE]
+
+Weights are packed before, calls run in turns, the best of all counts.
 """
 
 from __future__ import annotations
@@ -8,7 +10,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from one_shot import best_s
@@ -18,10 +22,16 @@ from fastconv.backends import make_plan
 from fastconv.cli.cases import chosen_layers, layer_case
 from fastconv.machine import usable_cores
 from fastconv.planner import decide
+from fastconv.plans import Plan
 from fastconv.tuning import blas_threads
 
 #: The target is for layers that take longer than this on one thread.
 LONG_S = 1e-3
+
+
+def caller(plan: Plan, x: Any, out: Any) -> Callable[[int], object]:
+    """Return what calls `plan`, whatever the turn."""
+    return lambda _turn: plan(x, out=out)
 
 
 def main() -> None:
@@ -44,7 +54,7 @@ def main() -> None:
         out = np.empty(p.out_shape, p.dtype)
         for plan in plans.values():
             plan(case.x, out=out)
-        functions = {plan.backend + f"/{count}": (lambda turn, plan=plan: plan(case.x, out=out)) for count, plan in plans.items()}
+        functions = {f"{plan.backend}/{count}": caller(plan, case.x, out) for count, plan in plans.items()}
         with blas_threads(1):
             (one, alone), (many, together) = best_s(functions, options.seconds).items()
         rows.append({"name": layer.name, "one": one, "one_s": alone, "many": many, "many_s": together, "ratio": alone / together})

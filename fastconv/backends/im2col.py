@@ -14,8 +14,15 @@ from fastconv.problem import DTYPES, ConvProblem
 
 #: Size that the unrolled tile aims at: it is written and read once while it stays in a core's L2 and L3 share.
 TILE_NBYTES = 2 * 2**20
+# What follows: measured with OpenBLAS on Zen 1, see `python bench/regret.py --judge`.
 #: Share of the FMA peak that BLAS reaches on tiles of this size.
-GEMM_EFFICIENCY = 0.85
+GEMM_EFFICIENCY = 0.78
+#: Rows of weights and products per output from which on BLAS' register tile is mostly full and its start does not show.
+GEMM_ROWS = 4
+#: Bytes that one byte of the unrolled matrix costs: written through a strided view, and read.
+UNROLL_TRAFFIC = 10.0
+#: NumPy's work beside tile and product, in calls into a kernel: per tile, and where nothing is unrolled.
+TILE_CALLS, POINTWISE_CALLS = 25, 6
 
 
 class Im2col(Algorithm):
@@ -42,13 +49,13 @@ class Im2col(Algorithm):
         m, pixels = p.oc // p.g, p.mb * p.oh * p.ow
         tile_rows, strips = _tiling(p, TILE_NBYTES)
         tiles = p.mb * p.g * strips
-        # Few rows of weights leave BLAS' register tile partly empty; integers have no BLAS at all.
-        efficiency = GEMM_EFFICIENCY * m / (m + 4) if not p.is_integer else 0.02
+        # Integers have no BLAS at all.
+        efficiency = 0.02 if p.is_integer else GEMM_EFFICIENCY * m / (m + GEMM_ROWS) * p.reduction / (p.reduction + GEMM_ROWS)
         unrolled = 0 if _is_pointwise(p) else p.g * p.reduction * pixels * p.itemsize
         return Work(
             flops=p.flops / efficiency,
-            nbytes=p.x_nbytes + p.out_nbytes + 4.0 * unrolled,
-            calls=p.mb * p.g if _is_pointwise(p) else 4 * tiles,
+            nbytes=p.x_nbytes + p.out_nbytes + UNROLL_TRAFFIC * unrolled,
+            calls=POINTWISE_CALLS * p.mb * p.g if _is_pointwise(p) else TILE_CALLS * tiles,
             parallelism=1 if tile_rows * p.ow < 64 else 8,
         )
 

@@ -1,4 +1,4 @@
-"""Kernels compiled ahead of a benchmark, on all cores at once: each backend in one of several processes.
+"""Kernels compiled ahead of use, on all cores at once: each job in one of several processes.
 
 A process cannot compile two kernels at a time, but compiled kernels are kept on disk, where the others find them.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import queue
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -55,14 +56,14 @@ def compile_ahead(jobs: Sequence[Job], threads: int, seconds: float, tick: Calla
     seconds : float
         How long to wait.
     tick : callable
-        Called with the name of each algorithm that is done.
+        Called with the name of the algorithm of each job that is done.
 
     Returns
     -------
     set of str
         The algorithms that were not done in time.
     """
-    left = {name for name, _ in jobs}
+    left = Counter(name for name, _ in jobs)
     if usable_cores() == 1 or len(jobs) < 2:
         for name, _ in jobs:
             tick(name)
@@ -75,16 +76,18 @@ def compile_ahead(jobs: Sequence[Job], threads: int, seconds: float, tick: Calla
     for worker in workers:
         worker.start()
     end = time.monotonic() + seconds
-    while left and time.monotonic() < end and any(worker.is_alive() for worker in workers):
+    while left.total() and time.monotonic() < end and any(worker.is_alive() for worker in workers):
         try:
             name = done.get(timeout=LOOK_S)
         except queue.Empty:
             continue
-        left.discard(name)
+        left[name] -= 1
         tick(name)
-    for name in left:
+    missing = list(left.elements())
+    for name in missing:
         tick(name)
-    late = left if time.monotonic() >= end else set()  # a worker that died compiled something that breaks: let the benchmark meet it
+    # A worker that died compiled something that breaks: let the benchmark meet it.
+    late = set(missing) if time.monotonic() >= end else set()
     for worker in workers:
         worker.terminate()
         worker.join()

@@ -10,10 +10,12 @@ import numpy as np
 from fastconv.backends import TABLE, make_plan
 from fastconv.backends.base import Algorithm
 from fastconv.cli.cases import builtin_layers
+from fastconv.cli.compiling import compile_ahead
 from fastconv.cli.console import duration, say
 from fastconv.cli.progress import Progress
 from fastconv.errors import UnsupportedProblem
 from fastconv.kernels.peak import measured_peak
+from fastconv.machine import usable_cores
 from fastconv.problem import ConvProblem
 from fastconv.settings import get_config
 
@@ -29,23 +31,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, words: list[str]) -> int:
-    """Run one small problem of each kind through each algorithm."""
+    """Run one small problem of each kind through each algorithm, on all cores at once."""
     del words
     jobs = warmup_jobs(tuple(options.dtypes))
     start = time.perf_counter()
+    threads = get_config().threads
     with Progress(len(jobs) + len(options.dtypes)) as progress:
-        for algorithm, problem in jobs:
-            progress.tick(f"{algorithm.name} {problem.dtype}")
-            _compile(algorithm, problem)
+        if usable_cores() == 1:
+            for algorithm, problem in jobs:
+                progress.tick(f"{algorithm.name} {problem.dtype}")
+                _compile(algorithm, problem)
+        else:
+            compile_ahead([(algorithm.name, (problem,)) for algorithm, problem in jobs], threads, float("inf"), progress.tick)
         for dtype in options.dtypes:
             progress.tick(f"peak {dtype}")
-            measured_peak(dtype, get_config().threads, seconds=0.0)
+            measured_peak(dtype, threads, seconds=0.0)
     say(f"{len(jobs)} kernels ready after {duration(time.perf_counter() - start)}")
     return 0
 
 
 def warmup_jobs(dtypes: tuple[str, ...]) -> list[tuple[Algorithm, ConvProblem]]:
-    """Return (algorithm, problem) pairs that between them compile what the layers of common networks and images need."""
+    """Return (algorithm, problem) pairs that between them compile what the layers of common networks and images need.
+
+    Those of one algorithm stand apart, so that processes that take one after the other seldom compile the same kernel.
+    """
     kinds = {_kind(layer.problem, dtype) for _, layers in builtin_layers().values() for layer in layers for dtype in dtypes}
     jobs = []
     for problem in sorted(kinds, key=str):

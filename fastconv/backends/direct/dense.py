@@ -20,6 +20,10 @@ from fastconv.problem import ConvProblem
 #: Share of the memory traffic that does not hide behind the arithmetic. With these, predicted / measured time was 0.93 to
 #: 1.1 over the dense layers of the benchmark suite.
 SHOWN_TRAFFIC = 0.5
+#: Modelled cycles to pack an element of the unrolled input where the stride keeps whole vectors from being moved.
+STRIDED_PACK_CYCLES = 0.75
+#: What a call does in Python, in calls into a kernel: tables looked up, a record of addresses and strides filled.
+PYTHON_CALLS = 5
 
 
 class Dense(Algorithm):
@@ -42,6 +46,7 @@ class Dense(Algorithm):
         return Work(
             flops=cycles * per_cycle,
             nbytes=SHOWN_TRAFFIC * (p.x_nbytes + p.out_nbytes * (2 if p.has_residual else 1) + weights),
+            calls=PYTHON_CALLS,
             setup_flops=weights / np.dtype(real_dtype(p)).itemsize * 2 * per_cycle / 4,
             setup_nbytes=2 * weights,
             parallelism=tasks,
@@ -91,4 +96,6 @@ def _modelled(problem: ConvProblem, target_name: str) -> tuple[float, float, int
     blocks_of_k = -(-depth // int(layout.fields[dense_fields.KC]))
     tiles = -(-pixels * g.oc // (tile.rows * tile.columns)) * blocks_of_k
     cycles = p.mb * p.g * (product + tiles * TILE_CYCLES) + layout.tasks * TASK_CYCLES
+    if p.sw > 1 and p.kh * p.kw > 1 and not p.channels_last:
+        cycles += p.mb * p.g * p.reduction * pixels * STRIDED_PACK_CYCLES
     return 4.0 * lanes, cycles, max(1, layout.tasks)

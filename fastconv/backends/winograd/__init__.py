@@ -26,6 +26,8 @@ FLOPS_PER_INSTRUCTION = 2.5
 READ_SHARE = 0.25
 #: The same for blocks after the first, which find U in the last-level cache or on its way there.
 READ_AGAIN_SHARE = 0.15
+#: What a call does in Python, in calls into a kernel: the arrays described, the geometry handed over.
+PYTHON_CALLS = 4
 
 
 def _terms(matrix: Matrix) -> int:
@@ -100,6 +102,7 @@ class Winograd(Algorithm):
         return Work(
             flops=products * waste / PRODUCT_EFFICIENCY + transforms,
             nbytes=p.x_nbytes + p.out_nbytes + waited + copies,
+            calls=PYTHON_CALLS,
             setup_flops=FLOPS_PER_INSTRUCTION * p.g * layout.channels * outputs * 4 * self.variant.xis,
             setup_nbytes=p.w_nbytes + 3 * u_nbytes,
             parallelism=max(1, p.g * layout.tiles * outputs // (16 * BLOCK_TILES)),
