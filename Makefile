@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 
-.PHONY: venv dev peers test bench figures docs lint format types imports clean
+.PHONY: venv dev peers test fuzz versions bench figures docs lint format types imports clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,test]' && touch $@
@@ -18,6 +18,10 @@ peers: venv  ## the libraries that tests and benchmarks compare with
 # One worker per core, as compiling is most of the time; the tests of an algorithm stay together, so that its kernels are compiled once.
 test: venv  ## all tests; pass options by ARGS
 	$(BIN)/python -m pytest -n auto --dist loadgroup -p no:benchmark $(ARGS)
+fuzz: venv  ## random problems on every algorithm; pass options by ARGS, as ARGS='--seconds 600 --seed 2'
+	$(BIN)/python -m tests.fuzz $(ARGS)
+versions:  ## a part of the tests on the oldest and the newest numba, numpy and scipy, for each Python at hand
+	$(PYTHON) tests/versions.py $(ARGS)
 bench: venv  ## the main job: every backend on a photograph and on convolution layers
 	$(BIN)/python -m fastconv bench $(ARGS)
 # All published figures, about an hour on two idle cores: layers with one thread and with all, whole networks with all.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from typing import Any
 
@@ -13,6 +12,7 @@ from fastconv import wisdom
 from fastconv._typing import Activation, Array, DataFormat, Padding, PaddingMode, Pair
 from fastconv.api import made_plan
 from fastconv.errors import ShapeError
+from fastconv.locks import new_lock
 from fastconv.plans import Plan, check_out
 from fastconv.requests import Request, as_array, fixed_request, promise, requested
 from fastconv.settings import get_config
@@ -69,7 +69,7 @@ class Conv2d:
         self._backend = backend
         self._check_weights()
         self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def _check_weights(self) -> None:
         """Refuse now what no input could make right, by asking for an input that is large enough for the kernel."""
@@ -132,7 +132,7 @@ class Conv2d:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._plans = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def __repr__(self) -> str:
         return f"<fastconv.Conv2d {self._w.shape} {self._w.dtype}>"

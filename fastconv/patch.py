@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastconv.locks import new_lock
 from fastconv.originals import NAMES, originals, passed_on
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Patch:
         self._was_patched = was_patched
         self._record = record
         self._records: dict[tuple[str, str], Record] = {}
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     @property
     def records(self) -> list[Record]:

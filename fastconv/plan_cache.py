@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -12,6 +11,7 @@ import numpy as np
 
 from fastconv._typing import Array
 from fastconv.kernels.compare import same_bytes
+from fastconv.locks import new_lock
 from fastconv.plans import Plan, address
 
 #: Packed weights and copies of weights that the cache may hold altogether.
@@ -70,7 +70,7 @@ class PlanCache:
         self.limit_nbytes = limit_nbytes
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._nbytes = 0
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     @property
     def nbytes(self) -> int:

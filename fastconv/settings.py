@@ -8,7 +8,6 @@ import functools
 import os
 import re
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from fastconv.errors import ConfigError
+from fastconv.locks import new_lock
 from fastconv.machine import usable_cores
 
 if sys.version_info >= (3, 11):
@@ -154,7 +154,7 @@ class Config:
 _Layer = tuple[tuple[str, Any], ...]
 _contexts: contextvars.ContextVar[tuple[_Layer, ...]] = contextvars.ContextVar("fastconv_config", default=())
 _process: dict[str, Any] = {}
-_lock = threading.Lock()
+_lock = new_lock()
 
 
 def _checked(name: str, value: Any, where: str) -> Any:

@@ -9,7 +9,6 @@ import os
 import platform
 import sys
 import tempfile
-import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ import numpy as np
 
 from fastconv._version import __version__
 from fastconv.errors import WisdomError
+from fastconv.locks import new_lock
 from fastconv.problem import ConvProblem
 
 FORMAT = "fastconv wisdom"
@@ -98,7 +98,7 @@ class Wisdom:
         self.generation = 0
         self._stamp: tuple[int, int] | None = None
         self._content: dict[str, Any] = {}
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._complained: str | None = None
 
     # ---- reading

@@ -269,3 +269,19 @@ def test_reasons_for_the_serial_fallback(monkeypatch: pytest.MonkeyPatch) -> Non
         bare = Pool(max_workers=3)
         assert bare.handle(4) == 0
         assert cases.run_sums(bare, 4, cases.INPUTS[3]).tobytes() == cases.expected_sums()[3]
+
+
+@needs_fork
+def test_a_forked_child_finds_open_what_another_thread_held() -> None:
+    from fastconv import layer, locks, plan_cache, settings
+
+    kept = plan_cache.PlanCache(), layer.Conv2d(np.ones((1, 1, 1, 1))), settings
+    held = [owner._lock for owner in kept]
+    assert set(held) <= set(locks._locks)
+    for lock in held:
+        lock.acquire()
+    try:
+        assert cases.child_of_fork(lambda: all(lock.acquire(timeout=1) for lock in held)) == 0
+    finally:
+        for lock in held:
+            lock.release()

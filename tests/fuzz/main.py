@@ -30,7 +30,7 @@ from .shrink import shrunk
 ROOT = Path(__file__).resolve().parents[2]
 NOTE_NBYTES = 4096
 #: A case that takes longer, the compilation of its kernels included, hangs.
-HANG_S = 240.0
+HANG_S = 900.0
 #: Runs that shrinking may take: in the process, and with a process for each; and its time.
 TRIES, PROCESSES = 400, 60
 SHRINKING_S = 120.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from fastconv.kernels.planar_pack import SLACK_VECTORS
 from fastconv.kernels.planar_run import ALIGNMENT, planar_functions, planar_run
 from fastconv.kernels.target import host
 from fastconv.kernels.threads import pool
+from fastconv.locks import new_lock
 from fastconv.plans import Plan, address
 from fastconv.problem import ConvProblem
 
@@ -144,7 +144,7 @@ class PlanarPlan(Plan):
         self._packed_rows = np.arange(layout.strip_rows, dtype=np.int64) * layout.packed_row
         self._functions = planar_functions(p.dtype, *layout.spec)
         self._geometries: dict[Any, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = {}
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         #: Addresses of the packed weights and of the bias, 0 if there is none.
         self.weights_address = address(self._weights)
         self.bias_address = 0 if self._bias is None else address(self._bias)
