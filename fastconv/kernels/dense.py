@@ -50,6 +50,7 @@ from fastconv.kernels.dense_fields import (
     PARTS,
     PLANE,
     RC,
+    READS_PIXELS,
     REGISTER_TILES,
     RH,
     RN,
@@ -70,6 +71,7 @@ from fastconv.kernels.dense_fields import (
     XC,
     XH,
     XN,
+    XW,
     YC,
     YH,
     YN,
@@ -128,7 +130,9 @@ def _task(i: int, tid: int, tables: int, x: int, y: int, residual: int, scratch:
     for k0 in range(0, word(g, K), word(g, KC)):
         count = min(word(g, KC), word(g, K) - k0)
         table = word(tables, OFFSETS) + k0 * 8
-        if word(g, IN_PLACE):
+        if word(g, READS_PIXELS):
+            source = x + (segment * word(v, XH) + p0 * word(v, XW)) * size
+        elif word(g, IN_PLACE):
             source = x + x_first * size
         else:
             # Channels that this block of k reads, in pairs where they are the parts of complex ones.

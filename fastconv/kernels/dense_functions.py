@@ -23,8 +23,8 @@ Array = npt.NDArray[Any]
 # Numbers in the table.
 (
     GEMM, FINISH_ROWS, FINISH_COLUMNS, PACK_ONE, PACK_TWO, PACK_MASKED, GATHER, COPY_1, COPY_2, COPY_ANY, TURN, BORDER, FILL,
-    STORE_TURNED, GEMM_PACKS, JOIN_PARTS, FUNCTIONS,
-) = range(17)  # fmt: skip
+    STORE_TURNED, GEMM_PACKS, JOIN_PARTS, GEMM_ROWS, FUNCTIONS,
+) = range(18)  # fmt: skip
 
 
 def _build_table(module: Value, element: str, side: int) -> Value:
@@ -52,6 +52,8 @@ def _build_table(module: Value, element: str, side: int) -> Value:
     if side == pack.COLUMNS:
         functions[GEMM_PACKS] = build_dispatch(module, element, "packed", along, packs=True)
         functions[JOIN_PARTS] = pack.build_join_parts(module, element)
+    else:
+        functions[GEMM_ROWS] = build_dispatch(module, element, "rows", along, prefetch=True, repeat=True)
     out = b.inttoptr(function.args[0], PTR)
     for number, target in functions.items():
         b.store(b.ptrtoint(target, I64), b.gep(out, [i64(number)], source_etype=I64), align=8)

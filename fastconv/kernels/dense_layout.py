@@ -162,6 +162,7 @@ def make_layout(
     is_channels_last: bool,
     reads_rows: bool,
     has_row_gaps: bool = False,
+    reads_channels: bool = False,
     threads: int = 1,
     activation: int = 0,
     parts: int = 1,
@@ -183,6 +184,8 @@ def make_layout(
         Whether the source's columns lie next to each other.
     has_row_gaps : bool
         Whether there is memory between the source's rows (or they run backwards).
+    reads_channels : bool
+        Whether the source's channels lie next to each other.
     threads : int
         Decides the number of tasks, nothing else.
     activation : int
@@ -212,6 +215,7 @@ def make_layout(
     in_place = parts == 1 and reads_rows and can_read_in_place(g, is_flat=is_flat, has_row_gaps=has_row_gaps)
     oc_padded = _multiple(g.oc, tile.columns)
     pieces = g.n * g.groups * segments
+    reads_pixels = False
     if is_pixels:
         heights = row_tiles(g.oc, tile, parts)
         tiles = np.concatenate(([0], np.cumsum(heights)))
@@ -221,6 +225,9 @@ def make_layout(
         sizes_of_blocks = [row_tiles(size, tile) for size in (min(block, segment), last)]
         tiles = np.concatenate([np.concatenate(([len(part), 0], np.cumsum(part))) for part in sizes_of_blocks])
         units = oc_padded // tile.columns
+        # Pixels with their channels next to each other are the broadcast side as they are.
+        are_high = min(min(part) for part in sizes_of_blocks) >= tile.high_heights[0]
+        reads_pixels = reads_channels and are_high and can_read_in_place(g, is_flat=is_flat, has_row_gaps=has_row_gaps) and g.kh * g.kw == 1
     fewest = -(-g.oc * block * itemsize // HELD_NBYTES) if parts > 1 else 1
     block, splits = _cut(g.oc, segment, block, units, depth, tile, pieces, threads, is_pixels=is_pixels, fewest=min(units, fewest))
     blocks = -(-segment // block)
@@ -237,7 +244,7 @@ def make_layout(
     channels = min(g.ic, kc // (g.kh * g.kw) + 2 * parts)
     line = 64 // itemsize
     sizes = {
-        df.STRIP_AT: 0 if in_place else _multiple(channels, lanes) * plane + 2 * SLACK,
+        df.STRIP_AT: 0 if in_place or reads_pixels else _multiple(channels, lanes) * plane + 2 * SLACK,
         df.PANELS_AT: _multiple(block, tile.columns) * kc + SLACK,
         df.TILE_AT: max(tile.rows, _multiple(block, lanes)) * tile.columns + SLACK,
         df.SUMS_AT: _held(block, tile, -(-units // splits), is_pixels=is_pixels, parts=parts),
@@ -255,7 +262,7 @@ def make_layout(
         df.MR: tile.rows, df.PITCH: pitch, df.ROW_POSITIONS: positions, df.WIDTH: width, df.PLANE: plane,
         df.ROW_SLOTS: len(row_slots), df.COLUMN_SLOTS: len(column_slots), df.SCRATCH: at,
         df.ACTIVATION: activation, df.OC_PADDED: oc_padded, df.TILES: units,
-        df.PADDED_ROWS: padded_rows, df.PARTS: parts, df.LEAST_PACKING: tile.packing_heights[0],
+        df.PADDED_ROWS: padded_rows, df.PARTS: parts, df.LEAST_PACKING: tile.high_heights[0], df.READS_PIXELS: int(reads_pixels),
     }  # fmt: skip
     for field, number in numbers.items():
         fields[field] = number
@@ -265,7 +272,7 @@ def make_layout(
         np.array(row_slots + column_slots, np.int64),
         taps,
         is_pixels,
-        in_place,
+        in_place or reads_pixels,
         pieces * blocks * splits,
         at * itemsize,
     )

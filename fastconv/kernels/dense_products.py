@@ -20,16 +20,18 @@ from fastconv.kernels.dense_fields import (
     OC_PADDED,
     PITCH,
     RC,
+    READS_PIXELS,
     RW,
     SIZE,
     SPLITS,
     SUMS_AT,
     TILE_AT,
+    XW,
     YC,
     YW,
     K,
 )
-from fastconv.kernels.dense_functions import FINISH_COLUMNS, FINISH_ROWS, GEMM, GEMM_PACKS, STORE_TURNED
+from fastconv.kernels.dense_functions import FINISH_COLUMNS, FINISH_ROWS, GEMM, GEMM_PACKS, GEMM_ROWS, STORE_TURNED
 from fastconv.kernels.dense_strips import pack_in_place, pack_panel
 from fastconv.kernels.function_pointers import call_function, word
 
@@ -115,7 +117,13 @@ def multiply_channels(
     count: int, last: int, pixels: int, left: int, source: int, table: int, panels: int, base: int, where: int,
     pixel0: int, width: int, y: int, residual: int, is_last_block: int,
 ) -> None:  # fmt: skip
-    """Pack the tiles of pixels of a block of k and multiply: output channels in vectors."""
+    """Pack the tiles of pixels of a block of k and multiply: output channels in vectors.
+
+    Where the layout says so, `source` holds the pixels of the block with their channels next to each other: then its rows
+    are the broadcast side as they are, and nothing is packed::
+
+        sums[p][n] (+)= sum over k of tile[k][p] (or source[p*xw + k0 + k]) * weights[panel][k][n]
+    """
     size, nr, lanes = word(g, SIZE), word(g, NR), word(g, LANES)
     vectors = nr // lanes
     packed = -(-word(g, MR) // lanes)
@@ -123,7 +131,10 @@ def multiply_channels(
     at = word(tiles, 0) + 2 if is_last_block else 0
     tile_count = word(tiles, at)
     at += 1
-    for t in range(at, at + tile_count):
+    reads_rows = word(g, READS_PIXELS)
+    lda = word(v, XW) if reads_rows else 0
+    gemm = word(f, GEMM_ROWS) if reads_rows else word(f, GEMM)
+    for t in range(at, at + (0 if reads_rows else tile_count)):
         p = word(tiles, t)
         height = word(tiles, t + 1) - p
         dst = panels + p * count * size
@@ -142,6 +153,9 @@ def multiply_channels(
         b = weights + (group * word(g, OC_PADDED) * word(g, K) + k0 * word(g, OC_PADDED) + j * nr * count) * size
         sums = base + (word(g, SUMS_AT) + (j - first) * word(g, BLOCK) * nr) * size
         valid = min(nr, word(g, OC) - j * nr)
+        used = vectors
+        while used % 2 == 0 and used // 2 * lanes >= valid:
+            used //= 2
         offset = bias + (group * word(g, OC_PADDED) + j * nr) * size
         t = at
         while t < at + tile_count:
@@ -150,12 +164,13 @@ def multiply_channels(
             repeats = 1
             while t + repeats < at + tile_count and word(tiles, t + repeats + 1) - word(tiles, t + repeats) == height:
                 repeats += 1
-            a = panels + p * count * size
+            a = source + (p * lda + k0) * size if reads_rows else panels + p * count * size
+            a_step = height * (lda if reads_rows else count)
             following = b + nr * count * size + (t - at) * step * count
             if not is_direct:
                 call_function(
-                    word(f, GEMM), height, vectors, a, 0, b, sums + p * nr * size, nr, count, accumulate, following, step,
-                    0, 0, 0, 0, 0, 0, repeats, height * count, 0, height * nr, 0,
+                    gemm, height, used, a, lda, b, sums + p * nr * size, nr, count, accumulate, following, step,
+                    0, 0, 0, 0, 0, 0, repeats, a_step, 0, height * nr, 0,
                 )  # fmt: skip
                 t += repeats
                 continue
@@ -163,13 +178,13 @@ def multiply_channels(
             added = residual + (p * word(v, RW) + j * nr) * size if residual != 0 else 0
             if valid == nr:
                 call_function(
-                    word(f, GEMM), height, vectors, a, 0, b, there, word(v, YW), count, accumulate, following, step,
-                    last, offset, added, word(v, RW), code, limit, repeats, height * count, 0, height * word(v, YW), height * word(v, RW),
+                    gemm, height, vectors, a, lda, b, there, word(v, YW), count, accumulate, following, step,
+                    last, offset, added, word(v, RW), code, limit, repeats, a_step, 0, height * word(v, YW), height * word(v, RW),
                 )  # fmt: skip
                 t += repeats
             else:
                 call_function(
-                    word(f, GEMM), height, vectors, a, 0, b, tile, nr, count, 0, following, step,
+                    gemm, height, used, a, lda, b, tile, nr, count, 0, following, step,
                     0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0,
                 )  # fmt: skip
                 call_function(

@@ -66,8 +66,8 @@ class RegisterTile:
         return tuple(h for h in range(1, self.rows + 1) if self.rows <= 8 or h <= 4 or h % 2 == 0)
 
     @property
-    def packing_heights(self) -> tuple[int, ...]:
-        """Heights whose kernels can pack while they multiply: the highest three, one of which begins any range of tiles."""
+    def high_heights(self) -> tuple[int, ...]:
+        """The highest three: of these are all tiles but the last few. Kernels that only save packing exist for them alone."""
         return self.heights[-3:]
 
     @property
@@ -388,8 +388,8 @@ def build_dispatch(
 ) -> Value:
     """Write ``f(rows, vectors, ...)``, which calls the micro-kernel of that tile size; return the LLVM function.
 
-    All heights and widths of `register_tile` are there, with `packs` the full width and the `packing_heights`; the
-    arguments after `vectors` are those of `build_microkernel`. A size that was not generated does nothing.
+    All heights and widths of `register_tile` are there, of those that save packing (`packs`, rows of A) the high ones, with
+    `packs` in full width; the arguments after `vectors` are those of `build_microkernel`. A size that was not generated does nothing.
     """
     tile = register_tile({"float32": 4, "float64": 8}[element], target)
     count = 2 + 7 + 2 * (prefetch + packs) + EPILOGUE_ARGUMENTS * bool(epilogue) + REPEAT_ARGUMENTS * repeat
@@ -400,7 +400,7 @@ def build_dispatch(
     rows, vectors, *rest = function.args
     after = b.append_basic_block("done")
     switch = b.switch(b.add(b.mul(rows, i64(64)), vectors), after)
-    for height in tile.packing_heights if packs else tile.heights:
+    for height in tile.high_heights if packs or a == "rows" else tile.heights:
         for width in tile.widths[:1] if packs else tile.widths:
             kernel = build_microkernel(
                 module,

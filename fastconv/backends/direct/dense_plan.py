@@ -43,20 +43,21 @@ def geometry_of(problem: ConvProblem) -> Geometry:
 
 def layout_of(
     problem: ConvProblem, threads: int, *, is_channels_last: bool, reads_rows: bool, is_flat: bool = True, has_row_gaps: bool = False,
-    design: bool | None = None,
+    reads_channels: bool = False, design: bool | None = None,
 ) -> DenseLayout:  # fmt: skip
     """Return the layout for one form of the arrays, see `fastconv.kernels.dense_layout.make_layout`."""
     parts = parts_of(problem)
     return make_layout(
         geometry_of(problem), problem.itemsize // parts, is_flat=is_flat, is_channels_last=is_channels_last, reads_rows=reads_rows,
-        has_row_gaps=has_row_gaps, threads=threads, activation=activation_code(problem.activation)[0], parts=parts, design=design,
+        has_row_gaps=has_row_gaps, reads_channels=reads_channels, threads=threads,
+        activation=activation_code(problem.activation)[0], parts=parts, design=design,
     )  # fmt: skip
 
 
 def planned_layout(problem: ConvProblem, threads: int) -> DenseLayout:
     """Return the layout for contiguous arrays of the problem's own format: it decides on the design."""
     last = problem.channels_last
-    return layout_of(problem, threads, is_channels_last=last, reads_rows=not last)
+    return layout_of(problem, threads, is_channels_last=last, reads_rows=not last, reads_channels=last)
 
 
 @functools.lru_cache(maxsize=512)
@@ -150,7 +151,7 @@ class DensePlan(Plan):
         is_flat = g.oh == 1 or all(s[2] == g.ow * s[3] for s in (out, residual))
         layout = layout_of(
             self.problem, self._threads, is_channels_last=self._parts == 1 and out[3] != 1, reads_rows=x[3] == 1, is_flat=is_flat,
-            has_row_gaps=x[2] != g.iw * x[3], design=self._is_pixels,
+            has_row_gaps=x[2] != g.iw * x[3], reads_channels=self._parts == 1 and x[1] == 1 and x[3] > 0, design=self._is_pixels,
         )  # fmt: skip
         view = np.array((*x, *out, *residual), np.int64)
         arrays = (
