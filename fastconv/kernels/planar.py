@@ -18,300 +18,40 @@ strip (`fastconv.kernels.planar_pack`) whose rows carry their borders with them 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
-
-from llvmlite import ir
+from typing import Any
 
 from fastconv.kernels.epilogue import emit_epilogue
-from fastconv.kernels.planar_layout import load_offsets
-from fastconv.kernels.simd import I64, Emitter, Value, i64, new_function
+from fastconv.kernels.planar_source import SourceRows, Tile
+from fastconv.kernels.planar_spec import ACTIVATION, BIAS, INSIDE, RESIDUAL, Edge, PlanarSpec
+from fastconv.kernels.simd import Value, i64, new_function
+from fastconv.kernels.target import Target
 
-#: Row offset that means: the row of padding values.
-PAD_ROW = -(1 << 62)
 #: More products than this per tile are not written out; loops over kernel rows take their place.
 UNROLLED_FMAS = 800
 #: Kernels wider than this get a loop over groups of columns.
 UNROLLED_COLS = 32
-
-#: Pointers to so many source rows are kept in general registers while a block of rows is computed.
-KEPT_ROWS = 10
-
-#: Runtime parameters in one array of int64, in this order. Strides and steps are in bytes.
-GEOMETRY = (
-    "reduction",  # input channels summed per output, and
-    "reduction_step",  # the distance between them
-    "src_step", "weights_step", "dst_step", "bias_step", "residual_step",  # from plane to plane
-    "dst_row", "dst_channel",  # rows of the result; the MO channels of a tile
-    "residual_row", "residual_channel",
-    "pad_row",  # address of a row of padding values
-    "right",  # first column of the vector at the right border
-    "first", "tiles", "last",  # first column, number and last column of the tiles of V vectors between the borders
-    "rest",  # first column of the tile of `rest` vectors
-    "phase",  # distance between the column phases of a split row
-    "activation", "limits",  # code, address of (low, high), see `fastconv.kernels.epilogue`
-    # packing (`fastconv.kernels.planar_pack`)
-    "packed_row",  # bytes of a packed row
-    "width", "src_column",  # columns of the source and the distance between them
-    "shift",  # columns of left padding
-    "margins", "margin_count",  # pairs (byte offset in the packed row, in the source row or PAD_ROW)
-    "slack",  # byte offset in a phase of the vectors that are zeroed first
-    # tasks (`fastconv.kernels.planar_run`)
-    "kernel", "pack",  # addresses of the two functions
-    "tasks", "strips", "chunks",  # tasks = images * chunks * strips
-    "all_rows", "all_planes", "blocks",  # output rows; output planes, of which `blocks` share a group's source
-    "src_image", "src_group", "src_channel", "dst_image", "residual_image",
-    "row_table", "packed_rows",  # address of the row table; address of the table of packed rows
-    "packed_nbytes",  # scratch of a task, 0 = the source is read in place
-    "tile_rows",  # R
-    "row_stride",  # source rows from output row to output row
-    "row_span",  # padded source rows that one output row reads
-    "packed_planes",  # 1 if each plane of a task has a source of its own
-)  # fmt: skip
-
-#: Parts of an epilogue, see `PlanarSpec.epilogue`.
-BIAS, RESIDUAL, ACTIVATION = 1, 2, 4
-
-
-class _Edge(NamedTuple):
-    """A vector at the end of a row: columns by which the load of the first tap begins before the row, and ends behind it."""
-
-    before: int
-    after: int
-    width: int  # columns of the row, or a vector's if that is less
-
-
-#: A vector all of whose loads lie inside the row.
-_INSIDE = _Edge(0, -(1 << 30), 1 << 30)
-
-
-class PlanarSpec(NamedTuple):
-    """What a planar kernel is compiled for.
-
-    Attributes
-    ----------
-    mo, r, v : int
-        Register tile: output channels, rows, vectors.
-    rest : int
-        Vectors of the one narrower tile of a row, 0 = none.
-    kh, kw, sh, sw, dh, dw : int
-        Kernel, strides, dilations.
-    reduces : int
-        1 if it loops over several input channels.
-    border : int
-        0 = no vector leaves the row, 1 = the row is one vector of `tail` columns, 2 = the first and the last vector
-        of a row reach beyond its ends.
-    left_before, right_before : int
-        Columns by which the first (last) vector's load of the first tap begins before the row.
-    left_after, right_after : int
-        Columns by which the first (last) vector's load of the last tap ends behind the row.
-    tail : int
-        Columns of a row that is narrower than a vector; 0 otherwise.
-    split : int
-        1 if rows are split by column phase (j % sw) and packed; 0 if they are read in place.
-    reloads : int
-        1 if weights are loaded anew for each row of the kernel instead of being kept in registers.
-    epilogue : int
-        Sum of `BIAS`, `RESIDUAL` and `ACTIVATION`.
-    """
-
-    mo: int
-    r: int
-    v: int
-    rest: int
-    kh: int
-    kw: int
-    sh: int
-    sw: int
-    dh: int
-    dw: int
-    reduces: int
-    border: int
-    left_before: int
-    right_before: int
-    left_after: int
-    right_after: int
-    tail: int
-    split: int
-    reloads: int
-    epilogue: int
-
-    @property
-    def deinterleaves(self) -> bool:
-        """Whether vectors of a stride-2 row are taken apart in registers."""
-        return self.sw == 2 and not self.split
-
-    def edges(self, lanes: int) -> tuple[_Edge, _Edge]:
-        """Return how the first and the last vector of a row reach beyond its ends."""
-        farthest = max(load_offsets(self.kw, self.dw, lanes, deinterleaves=self.deinterleaves))
-        left, right = self.left_after - farthest, self.right_after - farthest
-        width = lanes - self.left_before - left if self.border == 1 and self.left_after else lanes
-        return _Edge(self.left_before, left, min(width, lanes)), _Edge(self.right_before, right, lanes)
-
-
-class _Tile(NamedTuple):
-    """Where the vectors of a register tile stand: byte offsets in a source row and columns of the result."""
-
-    src: list[Value]
-    columns: list[Value]
-    edges: tuple[_Edge, ...]
-
 
 #: One source row of a tile: its pointer, and the (output row, kernel row) pairs that it serves. The kernel row is
 #: an int, or the pointer to that row of the weights.
 _Row = tuple[Value, list[tuple[int, Any]]]
 
 
-class _Planar(Emitter):
+class _Planar(SourceRows):
     """Writes the body of one planar kernel."""
 
-    def __init__(self, module: Value, builder: Value, element: str, spec: PlanarSpec, arguments: tuple[Value, ...]) -> None:
-        super().__init__(module, builder, element)
-        self.spec = spec
-        self.taps = spec.kh * spec.kw
+    def __init__(
+        self, module: Value, builder: Value, element: str, spec: PlanarSpec, arguments: tuple[Value, ...], target: Target | None
+    ) -> None:
         geometry, self.src, self.weights, self.dst, self.bias, self.residual, rows, self.rows, self.planes = arguments
-        table = self.ptr(geometry)
-        words = {name: builder.load(builder.gep(table, [i64(i)], source_etype=I64), typ=I64, align=8) for i, name in enumerate(GEOMETRY)}
-        self.g = words
-        self.row_table = self.ptr(rows)
-        self.pad_row = self.ptr(words["pad_row"])
-        self.block = max(1, 16 // self.nbytes)  # lanes of 128 bits
+        super().__init__(module, builder, element, spec, geometry, rows, target)
+        self.taps = spec.kh * spec.kw
         accumulators = spec.mo * spec.r * spec.v
-        self.keeps_weights = not spec.reduces and spec.mo * self.taps + accumulators + 1 <= self.target.registers
+        self.keeps_weights = not spec.reduces and not spec.reloads and spec.mo * self.taps + accumulators + 1 <= self.target.registers
         self.kept: dict[tuple[int, int, int], Value] = {}
-        self.kept_rows: dict[int, Value] = {}
-
-    # ---- addresses
-
-    def row_pointer(self, base: Value, first: Value, j: Value | int) -> Value:
-        """Return the pointer to padded source row `first` + j (table entries), shifted by the left padding."""
-        b = self.b
-        if isinstance(j, int) and j in self.kept_rows:
-            return self.kept_rows[j]
-        index = b.add(first, i64(j) if isinstance(j, int) else j)
-        offset = b.load(b.gep(self.row_table, [index], source_etype=I64), typ=I64, align=8)
-        if self.spec.split:
-            return self.offset_nbytes(base, offset)
-        is_padding = b.icmp_signed("==", offset, i64(PAD_ROW))
-        return b.select(is_padding, self.pad_row, self.offset_nbytes(base, offset))
-
-    def load_src(self, base: Value, offset: int, edge: _Edge) -> Value:
-        """Load the vector `offset` columns behind a vector's own; what lies outside of the row becomes 0 and is not read.
-
-        A vector that crosses an end of the row is made from the row's first or last whole vector, which other taps
-        load anyway: masked loads cost ten cycles each on Zen 1 (and no fewer instructions elsewhere).
-        """
-        before, after = edge.before - offset, edge.after + offset
-        if before <= 0 and after <= 0:
-            return self.load(self.offset(base, offset))
-        if max(before, after) >= self.lanes:
-            return self.zero()
-        if edge.width < self.lanes:
-            row = self.load_first(self.offset(base, edge.before), edge.width)
-            lanes = range(-before, self.lanes - before)
-            return self.shuffle(row, self.zero(), [k if 0 <= k < edge.width else self.lanes for k in lanes])
-        return (
-            self.load_after(self.offset(base, edge.before), before)
-            if before > 0
-            else self.load_until(self.offset(base, offset - after), after)
-        )
-
-    def load_after(self, pointer: Value, shift: int) -> Value:
-        """Load the vector at `pointer`, the row's first, moved up by `shift` lanes behind zeros.
-
-        Where a vector has two blocks of 128 bits, the lower one is loaded into the upper as well, so that what is left to do
-        stays within blocks: one instruction on x86, where lanes that change their block cost up to four.
-        """
-        block = self.block
-        if self.lanes != 2 * block:
-            row = self.load(pointer)
-            return self.shuffle(row, self.zero(), [self.lanes + k if k < shift else k - shift for k in range(self.lanes)])
-        lower = self.b.load(pointer, typ=ir.VectorType(self.scalar, block), align=self.nbytes)
-        raised = self.shuffle(lower, ir.Constant(lower.type, [0.0] * block), [*range(block, 2 * block), *range(block)])
-        if shift >= block:
-            far = shift - block
-            kept = [block + j - far if j >= far else 0 for j in range(block)]
-            return self.shuffle(raised, raised, [*range(block), *kept])
-        row, lanes = self.load(pointer), []
-        for half in (0, block):
-            lanes += [half + block - shift + j if j < shift else self.lanes + half + j - shift for j in range(block)]
-        return self.shuffle(raised, row, lanes)
-
-    def load_until(self, pointer: Value, shift: int) -> Value:
-        """Load the vector at `pointer`, the row's last, moved down by `shift` lanes before zeros; see `load_after`."""
-        block = self.block
-        if self.lanes != 2 * block:
-            row = self.load(pointer)
-            return self.shuffle(row, self.zero(), [k + shift for k in range(self.lanes)])
-        upper = self.b.load(self.offset(pointer, block), typ=ir.VectorType(self.scalar, block), align=self.nbytes)
-        lowered = self.shuffle(upper, ir.Constant(upper.type, [0.0] * block), range(2 * block))
-        if shift >= block:
-            far = shift - block
-            kept = [j + far if j + far < block else block for j in range(block)]
-            return self.shuffle(lowered, lowered, [*kept, *range(block, 2 * block)])
-        row, lanes = self.load(pointer), []
-        for half in (0, block):
-            lanes += [self.lanes + half + j - block + shift if j >= block - shift else half + j + shift for j in range(block)]
-        return self.shuffle(row, lowered, lanes)
-
-    def load_first(self, pointer: Value, count: int) -> Value:
-        """Load `count` elements, fewer than a vector, in pieces of 2**n; the other lanes are 0."""
-        value, done, piece = self.zero(), 0, self.lanes
-        while piece:
-            if count & piece:
-                kind = ir.VectorType(self.scalar, piece)
-                part = self.b.load(self.offset(pointer, done), typ=kind, align=self.nbytes)
-                wide = self.shuffle(part, part, [min(k, piece - 1) for k in range(self.lanes)]) if piece < self.lanes else part
-                value = self.shuffle(value, wide, [self.lanes + k - done if done <= k < done + piece else k for k in range(self.lanes)])
-                done += piece
-            piece //= 2
-        return value
-
-    # ---- lane order of de-interleaved vectors
-
-    def _pick(self, odd: int) -> list[int]:
-        """Even (odd) elements of two vectors, 128-bit block by block: one in-lane shuffle on x86."""
-        block, lanes = self.block, []
-        for start in range(0, self.lanes, block):
-            lanes += [start + k for k in range(odd, block, 2)] + [self.lanes + start + k for k in range(odd, block, 2)]
-        return lanes
-
-    def _unpick(self) -> list[int]:
-        """Return the permutation that puts lanes taken by `_pick` in order."""
-        half = max(1, 8 // self.nbytes)
-        order = [2 * start + k for start in range(0, self.lanes // 2, half) for k in range(half)]
-        return order + [lane + half for lane in order]
 
     # ---- one row of the kernel
 
-    def load_taps(self, row: Value, tile: _Tile, kws: range, shift: Value | None) -> Iterator[tuple[int, list[Value]]]:
-        """Yield (kw, source vectors) for one source row; `shift` moves it by bytes (loop over column groups)."""
-        spec = self.spec
-        bases = [self.offset_nbytes(row, position) for position in tile.src]
-        if shift is not None:
-            bases = [self.offset_nbytes(base, shift) for base in bases]
-        if spec.kw > self.lanes and spec.reloads and all(edge == _INSIDE for edge in tile.edges):
-            # Vector v at tap kw + lanes is vector v + 1 at tap kw: merging those loads would fill the registers.
-            bases = bases[:1] + [self.launder(base) for base in bases[1:]]
-        if spec.deinterleaves:
-            even, odd = self._pick(0), self._pick(1)
-            for kw in kws[::2]:
-                pairs = []
-                for edge, base in zip(tile.edges, bases, strict=True):
-                    pairs.append((self.load_src(base, kw, edge), self.load_src(base, kw + self.lanes, edge)))
-                yield kw, [self.shuffle(low, high, even) for low, high in pairs]
-                if kw + 1 in kws:
-                    yield kw + 1, [self.shuffle(low, high, odd) for low, high in pairs]
-            return
-        for kw in kws:
-            phase, column = kw * spec.dw % spec.sw, kw * spec.dw // spec.sw
-            vectors = []
-            for edge, base in zip(tile.edges, bases, strict=True):
-                start = self.offset_nbytes(base, self.b.mul(self.g["phase"], i64(phase))) if phase else base
-                vectors.append(self.load_src(start, column, edge))
-            yield kw, vectors
-
-    def add_rows(self, accs: list[Value | None], group: list[_Row], weights: Value, tile: _Tile) -> list[Value]:
+    def add_rows(self, accs: list[Value | None], group: list[_Row], weights: Value, tile: Tile) -> list[Value]:
         """Add the products of some source rows, which are walked together, to the accumulators."""
         spec = self.spec
         if spec.kw <= UNROLLED_COLS:
@@ -328,7 +68,7 @@ class _Planar(Emitter):
         return self._add_taps(out, group, weights, tile, range(turns * step, spec.kw), None)
 
     def _add_taps(
-        self, accs: list[Value | None], group: list[_Row], weights: Value, tile: _Tile, kws: range, shift: tuple[Value, Value] | None
+        self, accs: list[Value | None], group: list[_Row], weights: Value, tile: Tile, kws: range, shift: tuple[Value, Value] | None
     ) -> list[Any]:
         spec, vectors = self.spec, len(tile.src)
         out = list(accs)
@@ -365,17 +105,9 @@ class _Planar(Emitter):
                     for m in range(spec.mo):
                         self.kept[m, kh, kw] = self.broadcast(self.offset(weights, (kh * spec.kw + kw) * spec.mo + m))
 
-    def keep_rows(self, src: Value, first: Value) -> None:
-        """Find the pointers of the rows that a block of output rows reads once for all its tiles, if they are few."""
-        spec = self.spec
-        self.kept_rows = {}
-        count = (spec.r - 1) * spec.sh + (spec.kh - 1) * spec.dh + 1
-        if not spec.reduces and count <= KEPT_ROWS:
-            self.kept_rows = {j: self.row_pointer(src, first, j) for j in range(count)}
-
     # ---- the sum over a kernel's rows
 
-    def add_plane(self, accs: list[Value | None], src: Value, weights: Value, first: Value, tile: _Tile) -> list[Any]:
+    def add_plane(self, accs: list[Value | None], src: Value, weights: Value, first: Value, tile: Tile) -> list[Any]:
         """Add one input channel's products; `first` is the tile's first entry of the row table."""
         spec = self.spec
         products = spec.mo * spec.r * len(tile.src) * self.taps
@@ -395,7 +127,7 @@ class _Planar(Emitter):
 
         return self.loop(i64(spec.kh), [zero if a is None else a for a in accs], turn, "kh")
 
-    def _add_unrolled(self, accs: list[Value | None], src: Value, weights: Value, first: Value, tile: _Tile) -> list[Any]:
+    def _add_unrolled(self, accs: list[Value | None], src: Value, weights: Value, first: Value, tile: Tile) -> list[Any]:
         spec = self.spec
         served: dict[int, list[tuple[int, Any]]] = {}
         for r in range(spec.r):
@@ -407,7 +139,7 @@ class _Planar(Emitter):
             out = self.add_rows(out, rows, self.launder(weights) if spec.reloads else weights, tile)
         return out
 
-    def _add_shared_rows(self, accs: list[Value | None], src: Value, weights: Value, first: Value, tile: _Tile) -> list[Any]:
+    def _add_shared_rows(self, accs: list[Value | None], src: Value, weights: Value, first: Value, tile: Tile) -> list[Any]:
         """Loop over the source rows that all R output rows read; the rows before and after them go in pairs."""
         spec = self.spec
         out = accs
@@ -429,7 +161,7 @@ class _Planar(Emitter):
 
     # ---- tiles
 
-    def compute(self, tile: _Tile, src: Value, weights: Value, first: Value) -> list[Value]:
+    def compute(self, tile: Tile, src: Value, weights: Value, first: Value) -> list[Value]:
         """Return the finished sums of a tile, [m][r][v]."""
         spec = self.spec
         count = spec.mo * spec.r * len(tile.src)
@@ -447,7 +179,7 @@ class _Planar(Emitter):
             sums = [self.shuffle(value, value, order) for value in sums]
         return sums
 
-    def finish(self, tile: _Tile, sums: list[Value], row: Value, pointers: tuple[Value, Value, Value]) -> None:
+    def finish(self, tile: Tile, sums: list[Value], row: Value, pointers: tuple[Value, Value, Value]) -> None:
         """Apply the epilogue and store a tile whose first output row is `row`."""
         spec, b = self.spec, self.b
         dst, bias, residual = pointers
@@ -465,7 +197,7 @@ class _Planar(Emitter):
         for value, place in zip(values, self.places(dst, "dst", lines, tile), strict=True):
             self.store_columns(value, place)
 
-    def places(self, base: Value, array: str, lines: list[tuple[int, Value]], tile: _Tile) -> list[Value]:
+    def places(self, base: Value, array: str, lines: list[tuple[int, Value]], tile: Tile) -> list[Value]:
         """Return the pointers of a tile's vectors in an array of the result's shape."""
         b, out = self.b, []
         for m, line in lines:
@@ -491,10 +223,10 @@ class _Planar(Emitter):
                 done += piece
             piece //= 2
 
-    def tile_at(self, columns: list[Value], edges: tuple[_Edge, ...] | None = None) -> _Tile:
+    def tile_at(self, columns: list[Value], edges: tuple[Edge, ...] | None = None) -> Tile:
         """Return the tile whose vectors start at `columns`."""
         step = self.nbytes if self.spec.split else self.spec.sw * self.nbytes
-        return _Tile([self.b.mul(c, i64(step)) for c in columns], columns, edges or (_INSIDE,) * len(columns))
+        return Tile([self.b.mul(c, i64(step)) for c in columns], columns, edges or (INSIDE,) * len(columns))
 
     def row_block(self, block: Value, pointers: tuple[Value, ...]) -> None:
         """Compute R rows over their whole width; the last block of rows overlaps the one before."""
@@ -507,7 +239,7 @@ class _Planar(Emitter):
 
         self.keep_rows(src, first)
 
-        def run(tile: _Tile) -> None:
+        def run(tile: Tile) -> None:
             self.finish(tile, self.compute(tile, src, weights, first), row, tuple(outputs))
 
         if spec.border == 1:
@@ -567,8 +299,8 @@ def _walk_together(served: dict[int, list[tuple[int, Any]]]) -> list[list[int]]:
     return groups
 
 
-def build_planar(module: Value, element: str, *values: int) -> Value:
-    """Write the kernel of ``PlanarSpec(*values)``.
+def build_planar(module: Value, element: str, *values: int, target: Target | None = None) -> Value:
+    """Write the kernel of ``PlanarSpec(*values)``, for another target than the host's if one is given.
 
     Arguments of the function, all i64: address of the geometry (`GEOMETRY`), addresses of source (at padded
     column 0), weights, result, bias and residual, address of the row table's entry for the first row, number
@@ -583,5 +315,5 @@ def build_planar(module: Value, element: str, *values: int) -> Value:
     """
     function, builder = new_function(module, "planar_" + "_".join(map(str, (element, *values))), 9)
     if builder is not None:
-        _Planar(module, builder, element, PlanarSpec(*values), function.args).write()
+        _Planar(module, builder, element, PlanarSpec(*values), function.args, target).write()
     return function

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from fastconv.kernels.target import Target
+
 #: Rows with at least this many full tiles end with one that overlaps, instead of a kernel part of its own.
 MANY_TILES = 8
 #: `before` and `after` of `Columns` where no load leaves the row.
@@ -20,7 +22,7 @@ class RegisterTile(NamedTuple):
 
 
 def choose_tile(
-    kernel: tuple[int, int], stride: tuple[int, int], channels: tuple[int, int], extent: tuple[int, int], registers: int
+    kernel: tuple[int, int], stride: tuple[int, int], channels: tuple[int, int], extent: tuple[int, int], target: Target
 ) -> RegisterTile:
     """Return the register tile for a kernel.
 
@@ -32,38 +34,39 @@ def choose_tile(
         Input and output channels per group.
     extent : (int, int)
         Rows of the result, and vectors in a row (rounded up).
-    registers : int
-        Vector registers of the target.
+    target : Target
 
     Notes
     -----
-    A tile needs about a dozen independent sums to hide the latency of the FMA units, and must leave registers
-    for a source vector or three and a weight. Rows share source vectors (a vector is used by up to KH rows),
-    vectors share weights. The values for 16 registers were measured; with 32 the rows double.
+    Eight independent sums hide the latency of two FMA units; more of them serve to share loads, rows the source
+    vectors (a vector is used by up to KH rows), vectors the weights. Two source rows are walked together where that keeps
+    the sums independent: the sums, 2*V source vectors and a weight must fit the registers, because a spill costs as much
+    as the load that it was to save (a tile of 4 x 3 for 7x7: 66 cycles per vector, 4 x 2: 60, on Zen 1). Without a fused
+    multiply-add each product takes one more.
     """
     kh, kw = kernel
     inputs, outputs = channels
     rows, vectors = extent
+    has_many = target.registers >= 32
     if outputs > 1:
         mo = largest_block(outputs)
         r, v = {2: (2, 3), 3: (1, 4), 4: (1, 3), 5: (1, 2), 6: (1, 2), 7: (1, 1), 8: (1, 1)}.get(mo, (4, 3))
+        v = v if target.has_fma else min(v, 2)
         reloads = kh * kw > 25
     else:
         mo = 1
         if kh == 1:
-            r, v, reloads = (1, 8, False) if rows == 1 else (2, 4, False)
+            r, v, reloads = (1, 8, False) if rows == 1 else (2, 4, True)
         elif stride[1] > 1:
             r, v, reloads = 2, 2, kh * kw > 9
         elif kh * kw <= 9 and inputs == 1:
-            r, v, reloads = (3, 2, False) if vectors > 7 else (rows if vectors == 1 and rows <= 7 else 4, 1, False)
-        elif kh <= 8:
-            r, v, reloads = 4, 2, True
+            r, v = (5 if has_many else 3, 2) if vectors > 7 else (rows if vectors == 1 and rows <= 7 else 4, 1)
+            reloads = not target.has_fma
         else:
-            r, v, reloads = 6, 2, True
+            r, v, reloads = 6 if has_many or kh > 8 else 4, 2, True
+        r = r if target.has_fma else min(r, 3)
     if v > vectors:
         r, v = r * v // vectors, vectors
-    if registers >= 32:
-        r *= 2
     return RegisterTile(mo, min(r, rows), v, reloads)
 
 

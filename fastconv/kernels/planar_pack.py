@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastconv.kernels.planar import GEOMETRY, PAD_ROW, PlanarSpec
+from fastconv.kernels.planar_spec import GEOMETRY, PAD_ROW, PlanarSpec
 from fastconv.kernels.simd import I64, Emitter, Value, i64, new_function
 
 #: Zeroed vectors at the end of each phase of a packed row: lanes that are read but never stored.

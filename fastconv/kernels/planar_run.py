@@ -9,8 +9,9 @@ import numpy as np
 
 from fastconv.kernels._jit import jit
 from fastconv.kernels.function_pointers import address_intrinsic, call_function
-from fastconv.kernels.planar import GEOMETRY, build_planar
+from fastconv.kernels.planar import build_planar
 from fastconv.kernels.planar_pack import build_pack
+from fastconv.kernels.planar_spec import GEOMETRY
 from fastconv.kernels.simd import keepalive
 from fastconv.kernels.spec import spec_array
 from fastconv.kernels.threads import parallel_for

@@ -9,7 +9,9 @@ from fastconv.backends.base import summation_bound
 from fastconv.backends.direct.planar import Depthwise, Grouped, Planar
 from fastconv.backends.direct.planar_plan import PlanarLayout, PlanarPlan
 from fastconv.backends.naive import ALGORITHMS as NAIVE
+from fastconv.errors import ConfigError
 from fastconv.kernels.planar_layout import choose_tile, cut_in_place, load_offsets
+from fastconv.kernels.target import AVX2, AVX512, NEON, SSE2
 from fastconv.problem import ConvProblem
 from guard import guarded
 
@@ -124,9 +126,9 @@ def test_a_cut_row_is_covered_and_stays_inside(lanes: int, ow: int, pad: int) ->
 def test_tiles_fit_the_registers() -> None:
     for kernel in ((1, 3), (3, 3), (5, 5), (7, 7), (15, 15)):
         for channels in ((1, 1), (3, 64), (4, 4), (1, 6), (8, 1)):
-            for registers in (16, 32):
-                tile = choose_tile(kernel, (1, 1), channels, (100, 10), registers)
-                assert tile.mo * tile.r * tile.v < registers
+            for target in (SSE2, AVX2, AVX512, NEON):
+                tile = choose_tile(kernel, (1, 1), channels, (100, 10), target)
+                assert tile.mo * tile.r * tile.v < target.registers
                 assert channels[1] % tile.mo == 0
 
 
@@ -155,3 +157,14 @@ def test_separable_kernels_run_as_two_passes(text: str) -> None:
     assert (abs(result - _naive(p, x, w, *terms)) <= bound).all()
     w[0, 0, 1, 1] *= 1.001
     assert "separable" not in row.make_plan(p, w, terms[0]).description
+
+
+def test_separable_kernels_are_left_whole_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    p = ConvProblem.parse("g1mb1ic1ih60iw90oc1kh9kw9sh1sw1ph4pw4dh1dw1:float32")
+    w = np.ones(p.w_shape, p.dtype)
+    assert "separable" in Planar().make_plan(p, w).description
+    monkeypatch.setenv("FASTCONV_SEPARABLE", "off")
+    assert "separable" not in Planar().make_plan(p, w).description
+    monkeypatch.setenv("FASTCONV_SEPARABLE", "never")
+    with pytest.raises(ConfigError, match="FASTCONV_SEPARABLE must be 'on' or 'off'; got 'never'"):
+        Planar().make_plan(p, w)

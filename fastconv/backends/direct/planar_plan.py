@@ -9,11 +9,11 @@ import numpy.typing as npt
 
 from fastconv._typing import Array
 from fastconv.kernels.epilogue import activation_code
-from fastconv.kernels.planar import ACTIVATION, BIAS, GEOMETRY, PAD_ROW, RESIDUAL, PlanarSpec
 from fastconv.kernels.planar_layout import Columns, RegisterTile, choose_tile, cut_in_place, cut_packed, load_offsets
 from fastconv.kernels.planar_pack import SLACK_VECTORS
 from fastconv.kernels.planar_run import ALIGNMENT, planar_functions, planar_run
-from fastconv.kernels.target import host
+from fastconv.kernels.planar_spec import ACTIVATION, BIAS, GEOMETRY, PAD_ROW, RESIDUAL, PlanarSpec
+from fastconv.kernels.target import Target, host
 from fastconv.kernels.threads import pool
 from fastconv.locks import new_lock
 from fastconv.plans import Plan, address
@@ -44,13 +44,13 @@ class PlanarLayout:
         Tasks per image: strips of rows, chunks of output planes.
     """
 
-    def __init__(self, problem: ConvProblem, tile: RegisterTile | None = None) -> None:
-        p, target = problem, host()
+    def __init__(self, problem: ConvProblem, tile: RegisterTile | None = None, target: Target | None = None) -> None:
+        p, target = problem, target or host()
         self.problem = p
         self.lanes = lanes = target.lanes(p.itemsize)
         self.inputs, outputs = p.ic // p.g, p.oc // p.g
         if tile is None:
-            tile = choose_tile((p.kh, p.kw), (p.sh, p.sw), (self.inputs, outputs), (p.oh, -(-p.ow // lanes)), target.registers)
+            tile = choose_tile((p.kh, p.kw), (p.sh, p.sw), (self.inputs, outputs), (p.oh, -(-p.ow // lanes)), target)
         self.tile = tile
         columns = self._columns_in_place()
         self.is_in_place = columns is not None

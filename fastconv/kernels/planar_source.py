@@ -1,0 +1,185 @@
+"""How a planar kernel reads its source: rows through a table, vectors within a row, what lies outside of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from llvmlite import ir
+
+from fastconv.kernels.planar_spec import GEOMETRY, INSIDE, PAD_ROW, Edge, PlanarSpec
+from fastconv.kernels.simd import I64, Emitter, Value, i64
+from fastconv.kernels.target import Target
+
+#: Pointers to so many source rows are kept in general registers while a block of rows is computed.
+KEPT_ROWS = 10
+
+
+class Tile(NamedTuple):
+    """Where the vectors of a register tile stand: byte offsets in a source row and columns of the result."""
+
+    src: list[Value]
+    columns: list[Value]
+    edges: tuple[Edge, ...]
+
+
+class SourceRows(Emitter):
+    """Emits the loads of one planar kernel.
+
+    Rows are found through a table of byte offsets from a plane's address; entry `PAD_ROW` leads to one shared row of
+    padding values. Within a row, vector v of a tile at tap kw starts kw*dw columns behind the vector's own place::
+
+        columns of the source     |0 1 2 3 4 5 6 7|8 9 ...                      a row, VL = 8, left padding 2
+        vector 0, tap 0       |0 0 0 1 2 3 4 5|         shifted: load_after     Edge.before = 2
+        vector 0, tap 2           |0 1 2 3 4 5 6 7|     as it lies
+    """
+
+    def __init__(
+        self, module: Value, builder: Value, element: str, spec: PlanarSpec, geometry: Value, rows: Value, target: Target | None = None
+    ) -> None:
+        super().__init__(module, builder, element, target)
+        self.spec = spec
+        table = self.ptr(geometry)
+        self.g = {name: builder.load(builder.gep(table, [i64(i)], source_etype=I64), typ=I64, align=8) for i, name in enumerate(GEOMETRY)}
+        self.row_table = self.ptr(rows)
+        self.pad_row = self.ptr(self.g["pad_row"])
+        self.block = max(1, 16 // self.nbytes)  # lanes of 128 bits
+        self.kept_rows: dict[int, Value] = {}
+
+    # ---- addresses
+
+    def row_pointer(self, base: Value, first: Value, j: Value | int) -> Value:
+        """Return the pointer to padded source row `first` + j (table entries), shifted by the left padding."""
+        b = self.b
+        if isinstance(j, int) and j in self.kept_rows:
+            return self.kept_rows[j]
+        index = b.add(first, i64(j) if isinstance(j, int) else j)
+        offset = b.load(b.gep(self.row_table, [index], source_etype=I64), typ=I64, align=8)
+        if self.spec.split:
+            return self.offset_nbytes(base, offset)
+        is_padding = b.icmp_signed("==", offset, i64(PAD_ROW))
+        return b.select(is_padding, self.pad_row, self.offset_nbytes(base, offset))
+
+    def load_src(self, base: Value, offset: int, edge: Edge) -> Value:
+        """Load the vector `offset` columns behind a vector's own; what lies outside of the row becomes 0 and is not read.
+
+        A vector that crosses an end of the row is made from the row's first or last whole vector, which other taps
+        load anyway: masked loads cost ten cycles each on Zen 1 (and no fewer instructions elsewhere).
+        """
+        before, after = edge.before - offset, edge.after + offset
+        if before <= 0 and after <= 0:
+            return self.load(self.offset(base, offset))
+        if max(before, after) >= self.lanes:
+            return self.zero()
+        if edge.width < self.lanes:
+            row = self.load_first(self.offset(base, edge.before), edge.width)
+            lanes = range(-before, self.lanes - before)
+            return self.shuffle(row, self.zero(), [k if 0 <= k < edge.width else self.lanes for k in lanes])
+        return (
+            self.load_after(self.offset(base, edge.before), before)
+            if before > 0
+            else self.load_until(self.offset(base, offset - after), after)
+        )
+
+    def load_after(self, pointer: Value, shift: int) -> Value:
+        """Load the vector at `pointer`, the row's first, moved up by `shift` lanes behind zeros.
+
+        Where a vector has two blocks of 128 bits, the lower one is loaded into the upper as well, so that what is left to do
+        stays within blocks: one instruction on x86, where lanes that change their block cost up to four.
+        """
+        block = self.block
+        if self.lanes != 2 * block:
+            row = self.load(pointer)
+            return self.shuffle(row, self.zero(), [self.lanes + k if k < shift else k - shift for k in range(self.lanes)])
+        lower = self.b.load(pointer, typ=ir.VectorType(self.scalar, block), align=self.nbytes)
+        raised = self.shuffle(lower, ir.Constant(lower.type, [0.0] * block), [*range(block, 2 * block), *range(block)])
+        if shift >= block:
+            far = shift - block
+            kept = [block + j - far if j >= far else 0 for j in range(block)]
+            return self.shuffle(raised, raised, [*range(block), *kept])
+        row, lanes = self.load(pointer), []
+        for half in (0, block):
+            lanes += [half + block - shift + j if j < shift else self.lanes + half + j - shift for j in range(block)]
+        return self.shuffle(raised, row, lanes)
+
+    def load_until(self, pointer: Value, shift: int) -> Value:
+        """Load the vector at `pointer`, the row's last, moved down by `shift` lanes before zeros; see `load_after`."""
+        block = self.block
+        if self.lanes != 2 * block:
+            row = self.load(pointer)
+            return self.shuffle(row, self.zero(), [k + shift for k in range(self.lanes)])
+        upper = self.b.load(self.offset(pointer, block), typ=ir.VectorType(self.scalar, block), align=self.nbytes)
+        lowered = self.shuffle(upper, ir.Constant(upper.type, [0.0] * block), range(2 * block))
+        if shift >= block:
+            far = shift - block
+            kept = [min(block, j + far) for j in range(block)]
+            return self.shuffle(lowered, lowered, [*kept, *range(block, 2 * block)])
+        row, lanes = self.load(pointer), []
+        for half in (0, block):
+            lanes += [self.lanes + half + j - block + shift if j >= block - shift else half + j + shift for j in range(block)]
+        return self.shuffle(row, lowered, lanes)
+
+    def load_first(self, pointer: Value, count: int) -> Value:
+        """Load `count` elements, fewer than a vector, in pieces of 2**n; the other lanes are 0."""
+        value, done, piece = self.zero(), 0, self.lanes
+        while piece:
+            if count & piece:
+                kind = ir.VectorType(self.scalar, piece)
+                part = self.b.load(self.offset(pointer, done), typ=kind, align=self.nbytes)
+                wide = self.shuffle(part, part, [min(k, piece - 1) for k in range(self.lanes)]) if piece < self.lanes else part
+                value = self.shuffle(value, wide, [self.lanes + k - done if done <= k < done + piece else k for k in range(self.lanes)])
+                done += piece
+            piece //= 2
+        return value
+
+    # ---- lane order of de-interleaved vectors
+
+    def _pick(self, odd: int) -> list[int]:
+        """Even (odd) elements of two vectors, 128-bit block by block: one in-lane shuffle on x86."""
+        block, lanes = self.block, []
+        for start in range(0, self.lanes, block):
+            lanes += [start + k for k in range(odd, block, 2)] + [self.lanes + start + k for k in range(odd, block, 2)]
+        return lanes
+
+    def _unpick(self) -> list[int]:
+        """Return the permutation that puts lanes taken by `_pick` in order."""
+        half = max(1, 8 // self.nbytes)
+        order = [2 * start + k for start in range(0, self.lanes // 2, half) for k in range(half)]
+        return order + [lane + half for lane in order]
+
+    # ---- one row of the kernel
+
+    def load_taps(self, row: Value, tile: Tile, kws: range, shift: Value | None) -> Iterator[tuple[int, list[Value]]]:
+        """Yield (kw, source vectors) for one source row; `shift` moves it by bytes (loop over column groups)."""
+        spec = self.spec
+        bases = [self.offset_nbytes(row, position) for position in tile.src]
+        if shift is not None:
+            bases = [self.offset_nbytes(base, shift) for base in bases]
+        if spec.kw > self.lanes and spec.reloads and all(edge == INSIDE for edge in tile.edges):
+            # Vector v at tap kw + lanes is vector v + 1 at tap kw: merging those loads would fill the registers.
+            bases = bases[:1] + [self.launder(base) for base in bases[1:]]
+        if spec.deinterleaves:
+            even, odd = self._pick(0), self._pick(1)
+            for kw in kws[::2]:
+                pairs = []
+                for edge, base in zip(tile.edges, bases, strict=True):
+                    pairs.append((self.load_src(base, kw, edge), self.load_src(base, kw + self.lanes, edge)))
+                yield kw, [self.shuffle(low, high, even) for low, high in pairs]
+                if kw + 1 in kws:
+                    yield kw + 1, [self.shuffle(low, high, odd) for low, high in pairs]
+            return
+        for kw in kws:
+            phase, column = kw * spec.dw % spec.sw, kw * spec.dw // spec.sw
+            vectors = []
+            for edge, base in zip(tile.edges, bases, strict=True):
+                start = self.offset_nbytes(base, self.b.mul(self.g["phase"], i64(phase))) if phase else base
+                vectors.append(self.load_src(start, column, edge))
+            yield kw, vectors
+
+    def keep_rows(self, src: Value, first: Value) -> None:
+        """Find the pointers of the rows that a block of output rows reads once for all its tiles, if they are few."""
+        spec = self.spec
+        self.kept_rows = {}
+        count = (spec.r - 1) * spec.sh + (spec.kh - 1) * spec.dh + 1
+        if not spec.reduces and count <= KEPT_ROWS:
+            self.kept_rows = {j: self.row_pointer(src, first, j) for j in range(count)}
