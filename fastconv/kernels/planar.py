@@ -211,17 +211,11 @@ class _Planar(SourceRows):
         return self.load_first(pointer, self.spec.tail) if self.spec.tail else self.load(pointer)
 
     def store_columns(self, value: Value, pointer: Value) -> None:
-        """Store a vector, or its first `tail` lanes in pieces of 2**n lanes: nothing behind the row is touched."""
-        if not self.spec.tail:
+        """Store a vector, or its first `tail` lanes."""
+        if self.spec.tail:
+            self.store_first(value, pointer, self.spec.tail)
+        else:
             self.store(value, pointer)
-            return
-        done, piece = 0, self.lanes
-        while piece:
-            if self.spec.tail & piece:
-                part = self.shuffle(value, value, range(done, done + piece))
-                self.b.store(part, self.offset(pointer, done), align=self.nbytes)
-                done += piece
-            piece //= 2
 
     def tile_at(self, columns: list[Value], edges: tuple[Edge, ...] | None = None) -> Tile:
         """Return the tile whose vectors start at `columns`."""

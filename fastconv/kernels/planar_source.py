@@ -132,6 +132,16 @@ class SourceRows(Emitter):
             piece //= 2
         return value
 
+    def store_first(self, value: Value, pointer: Value, count: int) -> None:
+        """Store the first `count` lanes in pieces of 2**n: nothing behind them is touched."""
+        done, piece = 0, self.lanes
+        while piece:
+            if count & piece:
+                part = self.shuffle(value, value, range(done, done + piece))
+                self.b.store(part, self.offset(pointer, done), align=self.nbytes)
+                done += piece
+            piece //= 2
+
     # ---- lane order of de-interleaved vectors
 
     def _pick(self, odd: int) -> list[int]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from fastconv.kernels.planar_layout import load_offsets
 
 #: Row offset that means: the row of padding values.
@@ -28,6 +31,10 @@ GEOMETRY = (
     "shift",  # columns of left padding
     "margins", "margin_count",  # pairs (byte offset in the packed row, in the source row or PAD_ROW)
     "slack",  # byte offset in a phase of the vectors that are zeroed first
+    # channels-last arrays (`fastconv.kernels.channels`)
+    "dst_column", "residual_column",  # pixels of the result
+    "column_table",  # address of the byte offsets of padded columns, `PAD_ROW` = padding
+    "border_pixels",  # pixels of a row whose windows leave the source
     # tasks (`fastconv.kernels.planar_run`)
     "kernel", "pack",  # addresses of the two functions
     "tasks", "strips", "chunks",  # tasks = images * chunks * strips
@@ -40,6 +47,16 @@ GEOMETRY = (
     "row_span",  # padded source rows that one output row reads
     "packed_planes",  # 1 if each plane of a task has a source of its own
 )  # fmt: skip
+
+
+def geometry_words(**values: int) -> npt.NDArray[np.int64]:
+    """Return the array of `GEOMETRY` with these words; those that a kernel does not look at may be left out."""
+    places = {name: i for i, name in enumerate(GEOMETRY)}
+    words = np.zeros(len(GEOMETRY), np.int64)
+    for name, value in values.items():
+        words[places[name]] = value
+    return words
+
 
 #: Parts of an epilogue, see `PlanarSpec.epilogue`.
 BIAS, RESIDUAL, ACTIVATION = 1, 2, 4

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from llvmlite import binding, ir
 
+from fastconv.backends.direct.channels import ChannelsLayout
 from fastconv.backends.direct.planar_plan import PlanarLayout
+from fastconv.kernels.channels import build_channels
 from fastconv.kernels.gemm import build_microkernel, register_tile
 from fastconv.kernels.planar import build_planar
 from fastconv.kernels.target import AVX2, AVX512, NEON, SSE2, Target
@@ -112,6 +114,17 @@ def test_planar_tiles_are_full_width_multiply_adds_without_spills(cpu: str, elem
     # The first product of a sum is a multiplication where nothing is carried into the tile.
     sums = spec.mo * spec.r * spec.v
     assert products in {sums * spec.kh * spec.kw, sums * (spec.kh * spec.kw - 1)}
+    assert len([line for line in lines if re.search(stack, line)]) <= STACK_SHARE * products
+
+
+@pytest.mark.parametrize("cpu", ["skylake-avx512", "neoverse-n1"])
+def test_tiles_of_channels_are_full_width_multiply_adds_without_spills(cpu: str) -> None:
+    target, _, multiply, stack = MACHINES[cpu]
+    problem = ConvProblem.parse("g64mb1ic64ih9iw40oc64kh3kw3sh1sw1ph0pw0dh1dw1:float32").replace(channels_last=True)
+    spec = ChannelsLayout(problem, target).spec
+    lines = hottest_block(compiled_for(cpu, lambda module: build_channels(module, "float32", *spec, target=target)), multiply)
+    products = len([line for line in lines if re.search(multiply, line)])
+    assert products in {spec.r * spec.p * 9, spec.r * spec.p * 8}
     assert len([line for line in lines if re.search(stack, line)]) <= STACK_SHARE * products
 
 

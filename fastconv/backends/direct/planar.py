@@ -6,6 +6,7 @@ import functools
 
 from fastconv._typing import Array
 from fastconv.backends.base import Algorithm, Work, summation_bound, workspace_limit
+from fastconv.backends.direct import channels
 from fastconv.backends.direct.planar_plan import PlanarLayout, PlanarPlan
 from fastconv.backends.direct.separable import separable_plan
 from fastconv.errors import UnsupportedProblem
@@ -22,6 +23,8 @@ VECTOR_CYCLES = 1.7
 DEINTERLEAVE_EFFICIENCY = 0.42
 #: Cycles to pack a vector of a source row, by whole vectors and by single elements.
 PACK_CYCLES, PACK_ELEMENT_CYCLES = 1.5, 3.0
+#: Time of a pixel at the border of a channels-last row, whose columns are looked up, in pixels inside.
+BORDER_PIXEL_COST = 2.5
 #: Cycles per row of the result and per plane beside its vectors.
 ROW_CYCLES, PLANE_CYCLES = 6.0, 60.0
 
@@ -86,6 +89,27 @@ class Depthwise(PlanarAlgorithm):
         if not p.is_depthwise:
             return f"it needs one input channel per group and several groups, got groups = {p.g} with {p.ic} input channels"
         return self.dtype_reason(p)
+
+    def work(self, problem: ConvProblem, machine: Machine) -> Work:
+        """Return the cycles of the register tiles; channels-last arrays have tiles of pixels."""
+        p = problem
+        if not channels.computes(p):
+            return super().work(p, machine)
+        layout = channels.ChannelsLayout(p)
+        blocks, taps = -(-p.ic // layout.lanes), p.kh * p.kw
+        inside = layout.tiles * layout.spec.p
+        per_pixel = taps / 2 / INNER_EFFICIENCY + VECTOR_CYCLES
+        cycles = p.mb * blocks * p.oh * (inside * per_pixel + layout.border_pixels * BORDER_PIXEL_COST * per_pixel + ROW_CYCLES)
+        nbytes = p.x_nbytes + p.out_nbytes * (2 if p.has_residual else 1)
+        return Work(flops=cycles * 4.0 * layout.lanes, nbytes=nbytes, setup_nbytes=2 * p.w_nbytes, parallelism=p.mb * layout.strips)
+
+    def make_plan(
+        self, problem: ConvProblem, w: Array, bias: Array | None = None, *, threads: int = 1, max_workspace: int | None = None
+    ) -> Plan:
+        """Pack the weights; channels-last arrays are read and written where they lie."""
+        if channels.computes(problem):
+            return channels.ChannelsPlan(self.name, problem, w, bias, threads)
+        return super().make_plan(problem, w, bias, threads=threads, max_workspace=max_workspace)
 
 
 class Grouped(PlanarAlgorithm):

@@ -12,7 +12,7 @@ from fastconv.kernels.epilogue import activation_code
 from fastconv.kernels.planar_layout import Columns, RegisterTile, choose_tile, cut_in_place, cut_packed, load_offsets
 from fastconv.kernels.planar_pack import SLACK_VECTORS
 from fastconv.kernels.planar_run import ALIGNMENT, planar_functions, planar_run
-from fastconv.kernels.planar_spec import ACTIVATION, BIAS, GEOMETRY, PAD_ROW, RESIDUAL, PlanarSpec
+from fastconv.kernels.planar_spec import ACTIVATION, BIAS, PAD_ROW, RESIDUAL, PlanarSpec, geometry_words
 from fastconv.kernels.target import Target, host
 from fastconv.kernels.threads import pool
 from fastconv.locks import new_lock
@@ -215,4 +215,4 @@ class PlanarPlan(Plan):
             "row_table": address(row_table), "packed_rows": address(self._packed_rows), "packed_nbytes": layout.packed_nbytes,
             "tile_rows": layout.tile.r, "row_stride": p.sh, "row_span": layout.row_span, "packed_planes": int(layout.blocks == 1),
         }  # fmt: skip
-        return np.array([values[name] for name in GEOMETRY], np.int64), row_table
+        return geometry_words(**values), row_table

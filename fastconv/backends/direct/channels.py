@@ -1,0 +1,155 @@
+"""The plan of a depthwise layer on channels-last arrays: nothing is transposed, packed or padded."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+
+from fastconv._typing import Array
+from fastconv.kernels.channels import ChannelsSpec
+from fastconv.kernels.epilogue import activation_code
+from fastconv.kernels.planar_run import channels_function, planar_run
+from fastconv.kernels.planar_spec import ACTIVATION, BIAS, PAD_ROW, RESIDUAL, geometry_words
+from fastconv.kernels.target import Target, host
+from fastconv.kernels.threads import pool
+from fastconv.plans import Plan, address
+from fastconv.problem import ConvProblem
+
+#: Larger kernels are not written out in one function.
+MOST_TAPS = 81
+#: A task takes about this many products; a problem is cut into so many tasks at least, as long as each has so many products.
+TASK_MACS, LEAST_TASKS, LEAST_TASK_MACS = 400_000, 8, 60_000
+#: The weights of a task's channels take at most about this much of the first-level cache.
+WEIGHTS_NBYTES = 12 * 2**10
+#: Sources whose pixels lie further apart than this many times their channels are copied.
+MOST_SPREAD = 4
+#: Geometries kept by a plan, one per set of strides of source, result and residual.
+KEPT_GEOMETRIES = 8
+
+
+def computes(problem: ConvProblem) -> bool:
+    """Tell whether a problem is for this plan."""
+    p = problem
+    return p.channels_last and p.ic == p.oc == p.g > 1 and p.kh * p.kw <= MOST_TAPS
+
+
+class ChannelsLayout:
+    """What is decided for a problem before any array is seen; immutable.
+
+    Attributes
+    ----------
+    spec : ChannelsSpec
+    first, last, tiles : int
+        First and last place of a tile of pixels inside a row, and number of tiles.
+    right, border_pixels : int
+        First pixel of the right border, and number of pixels of both.
+    strips : int
+        Tasks per image and chunk of channels.
+    """
+
+    def __init__(self, problem: ConvProblem, target: Target | None = None) -> None:
+        p, target = problem, target or host()
+        self.lanes = target.lanes(p.itemsize)
+        low = min(-(-p.pw_lo // p.sw), p.ow)
+        high = min((p.iw - 1 - (p.kw - 1) * p.dw + p.pw_lo) // p.sw, p.ow - 1)
+        inside = max(0, high - low + 1)
+        # R*P sums, P source vectors and a weight.
+        r = min(p.oh, 3 if target.registers >= 32 else 2)
+        pixels = max(1, min(4 if r > 1 else 6, inside))
+        self.first, self.right = (low, high + 1) if inside else (p.ow, p.ow)
+        self.last, self.tiles = self.right - pixels, -(-inside // pixels)
+        self.border_pixels = p.ow - inside
+        epilogue = BIAS * p.has_bias + RESIDUAL * p.has_residual + ACTIVATION * (p.activation is not None)
+        self.spec = ChannelsSpec(r, pixels, p.kh, p.kw, p.sh, p.sw, p.dh, p.dw, p.ic if p.ic < self.lanes else 0, epilogue)
+        macs = p.oc * p.oh * p.ow * p.kh * p.kw
+        self.wanted = max(1, min(max(LEAST_TASKS, macs * p.mb // TASK_MACS), macs * p.mb // LEAST_TASK_MACS) // max(1, p.mb))
+        self.strips = max(1, min(self.wanted, -(-p.oh // r) // 2))
+
+
+class ChannelsPlan(Plan):
+    """Depthwise convolution of channels-last arrays on `fastconv.kernels.channels`."""
+
+    def __init__(self, backend: str, problem: ConvProblem, w: Array, bias: Array | None, threads: int) -> None:
+        p = problem
+        self.layout = layout = ChannelsLayout(p)
+        lanes, spec = layout.lanes, layout.spec
+        # Whole blocks of channels, and one that overlaps them where they do not cover all.
+        blocks = max(1, p.ic // lanes)
+        self._parts = [(0, blocks)] + ([(p.ic - lanes, 1)] if p.ic > lanes and p.ic % lanes else [])
+        taps = np.zeros((p.kh, p.kw, max(p.ic, lanes)), p.dtype)
+        taps[:, :, : p.ic] = w[:, 0].transpose(1, 2, 0)
+        self._weights = [
+            np.ascontiguousarray(taps[:, :, c : c + n * lanes].reshape(p.kh, p.kw, n, lanes).transpose(2, 0, 1, 3)) for c, n in self._parts
+        ]
+        super().__init__(
+            backend, p, threads=threads, packed_nbytes=sum(part.nbytes for part in self._weights),
+            description=f"channels in lanes, tiles of {spec.r} rows x {spec.p} pixels, read in place",
+        )  # fmt: skip
+        self._bias = None if bias is None else bias.copy()
+        self._activation, low, high = activation_code(p.activation)
+        self._limits = np.array([low, high], p.dtype)
+        self._kernel = channels_function(p.dtype, *spec)
+        self._geometries: dict[Any, tuple[Any, ...]] = {}
+        self._lock = threading.Lock()
+
+    def execute(self, x: Array, residual: Array | None, out: Array) -> None:
+        """Compute into `out`; sources, residuals and results whose channels are not neighbours are copied."""
+        p, item = self.problem, self.problem.itemsize
+        x = self._channels_last(x)
+        residual = None if residual is None else self._channels_last(residual)
+        target = out if out.strides[1] == item else self._channels_last(np.empty(p.out_shape, p.dtype))
+        added = target if residual is None else residual
+        key = x.strides, target.strides, added.strides
+        geometries, _ = self._geometries.get(key) or self._keep(key)
+        ctl = pool.handle(self.threads)
+        for (c, _), geometry, weights in zip(self._parts, geometries, self._weights, strict=True):
+            shift = c * item
+            bias = 0 if self._bias is None else address(self._bias) + shift
+            planar_run(
+                ctl, self.threads, geometry, address(x) + shift, address(weights), address(target) + shift, bias, address(added) + shift
+            )
+        if target is not out:
+            out[...] = target
+
+    def _channels_last(self, array: Array) -> Array:
+        item = self.problem.itemsize
+        if array.strides[1] == item and abs(array.strides[3]) <= MOST_SPREAD * max(array.shape[1], self.layout.lanes) * item:
+            return array
+        return np.ascontiguousarray(array.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+
+    def _keep(self, key: tuple[tuple[int, ...], ...]) -> tuple[Any, ...]:
+        made = self._make_geometries(*key)
+        with self._lock:
+            if len(self._geometries) >= KEPT_GEOMETRIES:
+                self._geometries = {}
+            self._geometries[key] = made
+        return made
+
+    def _make_geometries(self, src: tuple[int, ...], dst: tuple[int, ...], residual: tuple[int, ...]) -> tuple[Any, ...]:
+        """Return the geometry of each part, and the arrays whose addresses they hold."""
+        p, layout, item = self.problem, self.layout, self.problem.itemsize
+        rows, cols = p.row_index(), p.col_index()
+        row_table = np.where(rows < 0, PAD_ROW, rows * src[2])
+        column_table = np.where(cols < 0, PAD_ROW, cols * src[3])
+        # Read at any column of a row, which may run backwards.
+        extent = (p.iw - 1) * src[3]
+        pad_row = np.full(abs(extent) // item + layout.lanes, p.padding_value, p.dtype)
+        step = layout.lanes * item
+        geometries = []
+        for _, blocks in self._parts:
+            fitting = -(-blocks * p.kh * p.kw * step // WEIGHTS_NBYTES)
+            chunks = min(blocks, max(fitting, -(-layout.wanted // layout.strips)))
+            values = {
+                "src_step": step, "weights_step": p.kh * p.kw * step, "dst_step": step, "bias_step": step, "residual_step": step,
+                "dst_row": dst[2], "residual_row": residual[2], "dst_column": dst[3], "residual_column": residual[3],
+                "pad_row": address(pad_row) + max(0, -extent), "right": layout.right, "first": layout.first, "tiles": layout.tiles,
+                "last": layout.last, "border_pixels": layout.border_pixels, "activation": self._activation,
+                "limits": address(self._limits), "src_column": src[3], "shift": p.pw_lo, "column_table": address(column_table),
+                "kernel": self._kernel, "tasks": p.mb * chunks * layout.strips, "strips": layout.strips, "chunks": chunks,
+                "all_rows": p.oh, "all_planes": blocks, "blocks": 1, "src_image": src[0], "src_group": step, "dst_image": dst[0],
+                "residual_image": residual[0], "row_table": address(row_table), "tile_rows": layout.spec.r, "row_stride": p.sh,
+            }  # fmt: skip
+            geometries.append(geometry_words(**values))
+        return geometries, (row_table, column_table, pad_row)

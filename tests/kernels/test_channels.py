@@ -1,0 +1,60 @@
+"""The depthwise kernel of channels-last arrays against the definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastconv.backends.base import summation_bound
+from fastconv.backends.direct.channels import ChannelsPlan
+from fastconv.backends.direct.planar import Depthwise
+from fastconv.backends.naive import ALGORITHMS as NAIVE
+from fastconv.problem import ConvProblem
+from guard import guarded
+
+#: Blocks that overlap, fewer channels than lanes, stride with a border of its own, pixels that are all border.
+PROBLEMS = [
+    "g20mb2ic20ih9iw11oc20kh3kw3sh1sw1ph1pw1dh1dw1:float32",
+    "g3mb1ic3ih9iw11oc3kh3kw3sh1sw1ph1pw1dh1dw1:float32:bias:residual:relu",
+    "g5mb1ic5ih12iw17oc5kh5kw3sh2sw2ph2pw1dh1dw1:float64:reflect",
+    "g8mb1ic8ih5iw3oc8kh3kw3sh1sw1ph1pw1dh1dw1:float32:constant=1.5",
+]
+
+
+def _last(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("text", PROBLEMS)
+def test_equals_the_definition_and_touches_nothing_outside_the_arrays(text: str) -> None:
+    p = ConvProblem.parse(text).replace(channels_last=True)
+    rng = np.random.default_rng(0)
+    x, w, bias, residual = (rng.standard_normal(s).astype(p.dtype) for s in (p.x_shape, p.w_shape, (p.oc,), p.out_shape))
+    terms = bias if p.has_bias else None, residual if p.has_residual else None
+    plan = Depthwise().make_plan(p, w, terms[0], threads=2)
+    assert isinstance(plan, ChannelsPlan)
+    wide = NAIVE[0].make_plan(p.replace(dtype="float64"), w.astype(float), None if terms[0] is None else bias.astype(float))
+    expected = wide(x.astype(float), None if terms[1] is None else residual.astype(float))
+    bound = summation_bound(p, x, w) + 16 * np.finfo(p.dtype).eps * (1 + abs(expected))
+    results = []
+    for side in ("before", "behind"):
+        out = guarded(_last(np.zeros(p.out_shape, p.dtype)), side)
+        plan(guarded(_last(x), side), None if terms[1] is None else guarded(_last(residual), side), out=out)
+        results.append(out)
+    # Other layouts give the same: pixels in reverse order, channels first.
+    results.append(plan(_last(x[:, :, :, ::-1])[:, :, :, ::-1], terms[1]))
+    results.append(plan(x, terms[1]))
+    for result in results:
+        assert (abs(result - expected) <= bound).all()
+        assert (result == results[0]).all()
+
+
+def test_infinity_reaches_exactly_the_outputs_that_read_it() -> None:
+    p = ConvProblem.parse(PROBLEMS[0]).replace(channels_last=True)
+    x, w = np.ones(p.x_shape, p.dtype), np.ones(p.w_shape, p.dtype)
+    w[:, :, 0, 0] = np.inf
+    x[1, 7, 4, 10] = np.nan
+    result = ChannelsPlan("direct:depthwise", p, w, None, 1)(x)
+    expected = NAIVE[0].make_plan(p, w)(x)
+    assert (np.isnan(result) == np.isnan(expected)).all()
+    assert np.isnan(result[0, 0, 0]).all()
