@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from fastconv._typing import Array
-from fastconv.backends.base import pad
+from fastconv.backends import TABLE
+from fastconv.backends.base import Algorithm, pad
 from fastconv.backends.winograd import ALGORITHMS, Winograd
 from fastconv.backends.winograd.variants import VARIANTS, Variant
 from fastconv.problem import ConvProblem
@@ -25,15 +26,15 @@ from fastconv.problem import ConvProblem
 PAGE = Path(__file__).parents[1] / "docs" / "accuracy.md"
 CHART = PAGE.parent / "_static" / "winograd_error_time.svg"
 BEGIN, END = "<!-- begin winograd (bench/accuracy.py) -->", "<!-- end winograd -->"
-CHANNELS, OUTPUTS, EXTENT, SEED = (16, 64, 256), 8, 12, 20261122
+CHANNELS, OUTPUTS, EXTENT, SEED = (16, 64, 192, 256, 512), 8, 20, 20261122
 #: What the reference is summed in: at least 11 bits more, which leaves the errors three right digits.
 WIDER = {"float32": "float64", "float64": "longdouble"}
 BY_NAME = {a.name: a for a in ALGORITHMS if isinstance(a, Winograd)}
 
 
-def problem_for(variant: Variant, channels: int, dtype: str) -> ConvProblem:
+def problem_for(kernel: tuple[int, int], s: int, channels: int, dtype: str) -> ConvProblem:
     """Return a problem of several tiles."""
-    (kh, kw), s = variant.r, variant.stride
+    kh, kw = kernel
     return ConvProblem(1, 1, channels, EXTENT * s + kh - 1, EXTENT * s + kw - 1, OUTPUTS, kh, kw, s, s, dtype=dtype)
 
 
@@ -58,18 +59,23 @@ def sums_of(p: ConvProblem, x: Array, w: Array, total: Array) -> Array:
     return total
 
 
-def errors(variant: Variant, channels: int, dtype: str) -> tuple[float, float, float, float]:
+def errors(algorithm: Algorithm, kernel: tuple[int, int], channels: int, dtype: str, stride: int = 1) -> tuple[float, float, float, float]:
     """Return RMS and largest error over those of the result, then both over those of plain summation."""
-    p = problem_for(variant, channels, dtype)
+    p = problem_for(kernel, stride, channels, dtype)
     x, w = data(p)
     exact = sums(p, x, w, WIDER[dtype])
-    found = (BY_NAME[variant.name].make_plan(p, w)(x) - exact).astype(np.float64)
+    found = (algorithm.make_plan(p, w)(x) - exact).astype(np.float64)
     plain = (sums(p, x, w, dtype) - exact).astype(np.float64)
     size = exact.astype(np.float64)
     return (
         rms(found) / rms(size), float(abs(found).max() / abs(size).max()),
         rms(found) / rms(plain), float(abs(found).max() / abs(plain).max()),
     )  # fmt: skip
+
+
+def standard_from(variant: Variant) -> str:
+    """Return the channels from which a variant belongs to the mode "standard"."""
+    return "never" if variant.standard_from is None else str(variant.standard_from)
 
 
 def rms(array: Array) -> float:
@@ -79,11 +85,14 @@ def rms(array: Array) -> float:
 
 def table(dtype: str) -> str:
     """Return the Markdown table of one dtype."""
-    head = "| variant | mode | " + " | ".join(f"C = {c}: RMS | max | RMS / plain | max / plain" for c in CHANNELS) + " |"
+    head = "| variant | standard from C | " + " | ".join(f"C = {c}: RMS | max | RMS / plain | max / plain" for c in CHANNELS) + " |"
     lines = [head, "|---|---|" + "---|" * (4 * len(CHANNELS))]
     for variant in VARIANTS:
-        cells = [f"{rms_:.1e} | {most:.1e} | {r:.2f} | {m:.2f}" for rms_, most, r, m in (errors(variant, c, dtype) for c in CHANNELS)]
-        lines.append(f"| `{variant.name}` | {variant.accuracy} | {' | '.join(cells)} |")
+        cells = [
+            f"{rms_:.1e} | {most:.1e} | {r:.2f} | {m:.2f}"
+            for rms_, most, r, m in (errors(BY_NAME[variant.name], variant.r, c, dtype, variant.stride) for c in CHANNELS)
+        ]
+        lines.append(f"| `{variant.name}` | {standard_from(variant)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -99,13 +108,13 @@ def best_s(call: Callable[[], object]) -> float:
 
 
 def chart() -> str:
-    """Return the chart error against time of the 3x3 variants on 64 -> 64 channels at 56 x 56, as SVG."""
+    """Return the chart error against time of the 3x3 variants and of `direct` on 64 -> 64 channels at 56 x 56, as SVG."""
     p = ConvProblem(1, 1, 64, 56, 56, 64, 3, 3, ph_lo=1, ph_hi=1, pw_lo=1, pw_hi=1)
     x, w = data(p)
     points = []
-    for name in ("winograd:f2x3", "winograd:f4x3", "winograd:f6x3"):
-        plan = BY_NAME[name].make_plan(p, w)
-        points.append((name, best_s(lambda plan=plan: plan(x)) * 1e3, errors(BY_NAME[name].variant, 64, "float32")[2]))
+    for algorithm in (*(a for a in ALGORITHMS if a.why_not(p) is None), next(row for row in TABLE if row.name == "direct:dense")):
+        plan = algorithm.make_plan(p, w)
+        points.append((algorithm.name, best_s(lambda plan=plan: plan(x)) * 1e3, errors(algorithm, (3, 3), 64, "float32")[2]))
     longest, largest = max(t for _, t, _ in points) * 1.2, max(e for *_, e in points) * 1.2
     marks = []
     for name, ms, error in points:

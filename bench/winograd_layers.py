@@ -2,10 +2,10 @@
 
     python bench/winograd_layers.py [--threads 1 2] [--layers WORD ...] [--rounds 5]
 
-Times are best-of in milliseconds, weights prepared, NumPy arrays in and out. Ratios are theirs / ours: for F(4x4) (or
-F(2x2) where that is faster), the variants of standard accuracy, and for the best of all including F(6x6). The last
-columns split a single-threaded call of the best standard variant into data transform, products, and the rest: output
-transform, epilogue and store.
+Times are best-of in milliseconds, weights prepared, NumPy arrays in and out. Ratios are theirs / ours: for what the
+cost model chooses at standard accuracy, and for the fastest of all variants whatever its accuracy. The last columns
+split a single-threaded call of the first into data transform, products, and the rest: output transform, epilogue and
+store; and tell which share of the FMA peak, measured at that moment, the products reach.
 """
 
 from __future__ import annotations
@@ -19,15 +19,19 @@ from typing import Any
 import numba
 import numpy as np
 
+from fastconv import config
 from fastconv.backends.winograd import ALGORITHMS
 from fastconv.backends.winograd.plan import WinogradPlan, described
 from fastconv.cli.cases import Case, builtin_layers, layer_case
 from fastconv.cli.peers import PEERS
+from fastconv.kernels.peak import measured_peak
 from fastconv.kernels.simd import keepalive
 from fastconv.kernels.winograd import block_of, transform_data
 from fastconv.kernels.winograd_products import multiply_panels
+from fastconv.planner import decide
 
 RIVALS = ("ncnn", "onnxruntime", "torch")
+RATIOS = ("best other / standard", "/ fastest", "torch / standard", "/ fastest")
 
 
 @numba.njit(nogil=True)
@@ -62,13 +66,16 @@ def products_only(like: Any, geometry: Any, heights: Any, scratch_size: int) -> 
     keepalive(buffer)
 
 
-def shares(plan: WinogradPlan, case: Case, total_s: float) -> tuple[float, float, float]:
-    """Return the shares of data transform, products and the rest in a single-threaded call."""
+def shares(plan: WinogradPlan, case: Case, total_s: float) -> tuple[float, float, float, float]:
+    """Return the shares of data transform, products and the rest in a single-threaded call, and the products' share of the peak."""
     private = vars(plan)
     like, geometry, size = private["_like"], private["_geometry"], private["_scratch_size"]
     data = best_s(lambda: data_only(like, geometry, private["_indices"], described(case.x), size))
     products = best_s(lambda: products_only(like, geometry, private["_heights"], size))
-    return data / total_s, products / total_s, max(0.0, 1 - (data + products) / total_s)
+    g = geometry[0]
+    tiles = g["images"] * g["bands"] * g["dh"] * g["dw"] * g["columns"]
+    flops = 2.0 * g["groups"] * g["alpha_h"] * g["alpha_w"] * tiles * g["channels"] * g["outputs"]
+    return data / total_s, products / total_s, max(0.0, 1 - (data + products) / total_s), flops / products / measured_peak("float32")
 
 
 def best_s(call: Callable[[], object], seconds: float = 0.04) -> float:
@@ -100,7 +107,7 @@ def is_for_winograd(case: Case) -> bool:
 def row(case: Case, threads: int, rounds: int) -> tuple[str, list[float]]:
     """Return the table's row of one layer, and the two ratios to the best other library and to torch."""
     p = case.problem
-    plans = {a.name.partition(":")[2]: a.make_plan(p, case.w, threads=threads) for a in ALGORITHMS if a.why_not(p) is None}
+    plans = {short(a.name): a.make_plan(p, case.w, threads=threads) for a in ALGORITHMS if a.why_not(p) is None}
     out = np.empty(p.out_shape, p.dtype)
     calls: dict[str, Callable[[], object]] = {name: (lambda plan=plan: plan(case.x, out=out)) for name, plan in plans.items()}
     for peer in PEERS:
@@ -109,17 +116,24 @@ def row(case: Case, threads: int, rounds: int) -> tuple[str, list[float]]:
             if call is not None:
                 calls[peer.name] = call
     times = alternate(calls, rounds)
-    standard = min(("f2x3", "f4x3"), key=times.__getitem__)
+    with config(threads=threads, wisdom="off") as settings:
+        chosen = short(decide(p, settings, is_prepared=True).algorithm.name)
     fast = min(plans, key=times.__getitem__)
     rivals = {name: times[name] for name in RIVALS if name in times}
     other = min(rivals.values())
-    ratios = [other / times[standard], other / times[fast], times["torch"] / times[standard], times["torch"] / times[fast]]
-    cells = [case.name, *(f"{times[name] * 1e3:.3f}" for name in ("f2x3", "f4x3", "f6x3"))]
+    ratios = [other / times[chosen], other / times[fast], times["torch"] / times[chosen], times["torch"] / times[fast]]
+    cells = [case.name, *(f"{name} {times[name] * 1e3:.3f}" for name in (chosen, fast))]
     cells += [f"{times[name] * 1e3:.3f}" if name in times else "-" for name in RIVALS]
     cells += [f"{ratio:.2f}" for ratio in ratios]
     if threads == 1:
-        cells += [f"{share:.0%}" for share in shares(plans[standard], case, times[standard])]  # type: ignore[arg-type]
+        *parts, efficiency = shares(plans[chosen], case, times[chosen])  # type: ignore[arg-type]
+        cells += [f"{share:.0%}" for share in (*parts, efficiency)]
     return f"| {' | '.join(cells)} |", ratios
+
+
+def short(name: str) -> str:
+    """Return the variant of a backend's name."""
+    return name.partition(":")[2]
 
 
 def main() -> None:
@@ -130,8 +144,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     for threads in options.threads:
-        columns = ["layer", "f2x3", "f4x3", "f6x3", *RIVALS, "best other / standard", "/ fast", "torch / standard", "/ fast"]
-        columns += ["data", "products", "output"] if threads == 1 else []
+        columns = ["layer", "standard", "fastest", *RIVALS, *RATIOS]
+        columns += ["data", "products", "output", "products / peak"] if threads == 1 else []
         print(f"\n{threads} thread{'s' * (threads > 1)}, ms\n\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
         found = []
         for heading, layers in builtin_layers().values():
@@ -142,7 +156,7 @@ def main() -> None:
                     print(text, flush=True)
                     found.append(ratios)
         means = np.exp(np.log(found).mean(axis=0))
-        print("\ngeometric means: " + ", ".join(f"{name} {mean:.2f}" for name, mean in zip(columns[7:11], means, strict=True)), flush=True)
+        print("\ngeometric means: " + ", ".join(f"{name} {mean:.2f}" for name, mean in zip(RATIOS, means, strict=True)), flush=True)
 
 
 if __name__ == "__main__":

@@ -153,7 +153,7 @@ POINTS: dict[tuple[int, int], tuple[Fraction, ...]] = {
     (2, 2): _symmetric(1)[:2],  # 1.06, 1.01
     (2, 3): _symmetric(1),  # 0.63, 0.82
     (4, 3): _THIRDS,  # 1.76, 1.43
-    (5, 3): (*_symmetric(1, Fraction(1, 2)), Fraction(3)),
+    (5, 3): (*_symmetric(1, Fraction(1, 2)), Fraction(3)),  # 5.58, 2.51
     (6, 3): _symmetric(1, 2, Fraction(1, 2)),  # 7.78, 2.88
     (2, 5): _THIRDS,  # 1.23, 1.22
     (4, 5): _symmetric(1, 2, Fraction(1, 2)),  # 4.26, 2.28

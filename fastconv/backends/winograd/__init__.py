@@ -12,7 +12,7 @@ from fastconv.backends.winograd.layout import BLOCK_TILES, Layout
 from fastconv.backends.winograd.plan import WinogradPlan
 from fastconv.backends.winograd.variants import VARIANTS, Variant
 from fastconv.kernels.points import Bilinear, Matrix
-from fastconv.machine import Machine
+from fastconv.machine import COPY_NBYTES, Machine
 from fastconv.plans import Plan
 from fastconv.problem import ConvProblem
 
@@ -94,7 +94,8 @@ class Winograd(Algorithm):
         u_nbytes = float(p.g * self.variant.xis * layout.channels * outputs * p.itemsize)
         blocks = max(1.0, tiles / max(1, layout.block_tiles))
         products_s = products * waste / PRODUCT_EFFICIENCY / machine.peak(p.dtype)
-        u_bandwidth = machine.bandwidth_within(u_nbytes)
+        # A stream read once a call throws itself out of a cache that it exceeds, so there is no rate between.
+        u_bandwidth = machine.cache_bandwidth if u_nbytes <= COPY_NBYTES["cache_bandwidth"] else machine.bandwidth
         waited = max(READ_SHARE * u_nbytes, u_nbytes - products_s * u_bandwidth) + READ_AGAIN_SHARE * u_nbytes * (blocks - 1)
         # In bytes at the rate of source, weights and result, at which the model counts: U is larger and read more slowly.
         waited *= machine.bandwidth_within(problem.x_nbytes + problem.w_nbytes + problem.out_nbytes) / u_bandwidth
