@@ -1,4 +1,4 @@
-"""A progress bar with the time left. Needs tqdm; without it, or without a terminal, nothing is shown."""
+"""A progress bar with the time left, on a terminal or in a notebook. Needs tqdm; without it, or elsewhere, nothing is shown."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ from fastconv.cli.pictures import INSTALL
 _WORDS = 34
 
 
+def is_notebook() -> bool:
+    """Return whether this runs in the kernel of a notebook."""
+    shell: Any = sys.modules.get("IPython")
+    return shell is not None and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell"
+
+
 class Progress:
     """A bar over `total` steps on standard error; lines written through it stand above it.
 
@@ -23,10 +29,11 @@ class Progress:
 
     def __init__(self, total: int) -> None:
         self._bar: Any = None
-        if not sys.stderr.isatty():
+        if not (sys.stderr.isatty() or is_notebook()):
             return
         try:
-            tqdm = importlib.import_module("tqdm").tqdm
+            # The second takes a widget where there are widgets.
+            tqdm = importlib.import_module("tqdm.auto" if is_notebook() else "tqdm").tqdm
         except ImportError:
             complain(f"(No progress bar: tqdm is not installed. Install it with: {INSTALL})")
             return
