@@ -48,7 +48,7 @@ class Effort:
     scipy_s : float
         Time that scipy.signal may take to check one case; more than that is checked in part.
     slowest_call_s : float
-        A backend is skipped if the cost model predicts more than this for one call.
+        A backend that is not the automatic choice is skipped if the cost model predicts more than this for one call.
     compiling_s : float
         A backend is skipped if its kernels are not compiled after this time (all cores compile at once).
     """
@@ -59,7 +59,7 @@ class Effort:
     compiling_s: float
 
 
-QUICK = Effort(timing_s=0.1, scipy_s=0.3, slowest_call_s=0.25, compiling_s=35.0)
+QUICK = Effort(timing_s=0.08, scipy_s=0.2, slowest_call_s=0.1, compiling_s=27.0)
 FULL = Effort(timing_s=0.6, scipy_s=3.0, slowest_call_s=2.0, compiling_s=600.0)
 
 
@@ -158,7 +158,7 @@ def measure_case(
         tick(algorithm.name)
         row = Row(algorithm.name, "backend", "measured", rounding=algorithm.rounding)
         result.rows.append(row)
-        if predicted[algorithm] > effort.slowest_call_s:
+        if predicted[algorithm] > effort.slowest_call_s and algorithm is not decision.algorithm:
             row.status = "skipped"
             row.remark = f"a call would take {duration(predicted[algorithm])}, more than the limit of {duration(effort.slowest_call_s)}"
             continue
@@ -186,10 +186,10 @@ def measure_case(
 
 
 def within_limit(case: Case, config: Config, backend: str | None, effort: Effort) -> list[Algorithm]:
-    """Return the algorithms that are not too slow to wait for."""
+    """Return the automatic choice, and the algorithms that are not too slow to wait for."""
     decision = decide(case.problem, config, is_prepared=True)
     predicted = {c.algorithm: c.predicted_s or 0.0 for c in decision.candidates}
-    return [a for a in wanted(decision, backend) if predicted[a] <= effort.slowest_call_s]
+    return [a for a in wanted(decision, backend) if a is decision.algorithm or predicted[a] <= effort.slowest_call_s]
 
 
 def steps(case: Case, config: Config, backend: str | None, peers: list[Peer]) -> int:
