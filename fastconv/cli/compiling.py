@@ -29,20 +29,25 @@ LOOK_S = 0.5
 
 
 def compile_jobs(cases: Sequence[Case], config: Config, backend: str | None, effort: Effort) -> list[Job]:
-    """Return one job per algorithm, on the first case of each dtype and kernel size.
+    """Return jobs on the first case of each dtype and kernel size: what would be chosen comes first, then the rest of each algorithm.
 
-    Those that would be chosen come first; then families with few variants, which are done soon.
+    Of the rest, families with few variants come first, which are done soon.
     """
-    found: dict[str, dict[tuple[str, int, int], ConvProblem]] = {}
-    chosen: dict[str, None] = {}
+    chosen: dict[str, dict[tuple[str, int, int], ConvProblem]] = {}
+    others: dict[str, dict[tuple[str, int, int], ConvProblem]] = {}
     for case in cases:
         p = case.problem
-        chosen[decide(p, config, is_prepared=True).algorithm.name] = None
+        choice = decide(p, config, is_prepared=True).algorithm
         for algorithm in within_limit(case, config, backend, effort):
+            found = chosen if algorithm is choice else others
             found.setdefault(algorithm.name, {}).setdefault((p.dtype, p.kh, p.kw), p)
-    families = [name.partition(":")[0] for name in found]
-    others = sorted(found, key=lambda name: families.count(name.partition(":")[0]))
-    return [(name, tuple(found[name].values())) for name in dict.fromkeys([*chosen, *others]) if name in found]
+    families = [name.partition(":")[0] for name in others]
+    jobs = [(name, tuple(problems.values())) for name, problems in chosen.items()]
+    for name in sorted(others, key=lambda name: families.count(name.partition(":")[0])):
+        rest = tuple(p for key, p in others[name].items() if key not in chosen.get(name, {}))
+        if rest:
+            jobs.append((name, rest))
+    return jobs
 
 
 def compile_ahead(jobs: Sequence[Job], threads: int, seconds: float, tick: Callable[[str], None]) -> set[str]:
