@@ -29,6 +29,7 @@ def test_first_call(benchmark: Any, tmp_path: Path, name: str, *, is_warm: bool)
     def fresh_process() -> None:
         folder = tmp_path / ("kernels" if is_warm else f"kernels{next(folders)}")
         environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder), "FASTCONV_WISDOM": "off"}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # byte code is kept, as an installed package has it
         subprocess.run([sys.executable, "-c", FIRST_CALL, name], check=True, env=environment)  # noqa: S603  this interpreter
 
     benchmark.group = f"first call: {'filled' if is_warm else 'empty'} folder of kernels"
