@@ -41,6 +41,7 @@ def geometry_of(problem: ConvProblem) -> Geometry:
     )  # fmt: skip
 
 
+@functools.lru_cache(maxsize=512)
 def layout_of(
     problem: ConvProblem, threads: int, *, is_channels_last: bool, reads_rows: bool, is_flat: bool = True, has_row_gaps: bool = False,
     reads_channels: bool = False, design: bool | None = None,

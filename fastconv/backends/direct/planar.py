@@ -7,7 +7,7 @@ import functools
 from fastconv._typing import Array
 from fastconv.backends.base import Algorithm, Work, summation_bound, workspace_limit
 from fastconv.backends.direct import channels
-from fastconv.backends.direct.planar_plan import PlanarLayout, PlanarPlan
+from fastconv.backends.direct.planar_plan import PlanarPlan, planar_layout
 from fastconv.backends.direct.separable import separable_plan
 from fastconv.errors import UnsupportedProblem
 from fastconv.machine import Machine
@@ -51,7 +51,7 @@ class PlanarAlgorithm(Algorithm):
 
     def workspace_nbytes(self, problem: ConvProblem, threads: int, max_workspace: int | None) -> int | None:
         """Return the packed strips of the threads; kernels of rank 1 take other scratch. See `Algorithm.workspace_nbytes`."""
-        needed, limit = PlanarLayout(problem).packed_nbytes, workspace_limit(problem, max_workspace)
+        needed, limit = planar_layout(problem).packed_nbytes, workspace_limit(problem, max_workspace)
         if needed > limit:
             return None
         return needed * min(threads, limit // needed) if needed else 0
@@ -68,7 +68,7 @@ class PlanarAlgorithm(Algorithm):
         separable = separable_plan(self.name, problem, w, bias, threads)
         if separable is not None and separable.workspace_nbytes <= limit:
             return separable
-        needed = PlanarLayout(problem).packed_nbytes
+        needed = planar_layout(problem).packed_nbytes
         if needed > limit:
             raise UnsupportedProblem(
                 f"backend {self.name!r} needs {needed} bytes of workspace for {problem}, "
@@ -147,7 +147,7 @@ class Planar(PlanarAlgorithm):
 def _modelled(problem: ConvProblem, target_name: str) -> tuple[float, float, int]:
     """Return (flops per cycle at the peak, modelled cycles, number of tasks)."""
     del target_name
-    p, layout = problem, PlanarLayout(problem)
+    p, layout = problem, planar_layout(problem)
     c, lanes, mo = layout.columns, layout.lanes, layout.tile.mo
     vectors = 1 if c.tail else c.tiles * c.v + c.rest + (2 if c.border == 2 else 0)
     rows = -(-p.oh // layout.tile.r) * layout.tile.r

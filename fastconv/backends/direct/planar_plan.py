@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,12 @@ class PlanarLayout:
         return f"tiles of {self.tile.mo} channels x {self.tile.r} rows x {self.columns.v} vectors, {where}"
 
 
+@functools.lru_cache(maxsize=512)
+def planar_layout(problem: ConvProblem) -> PlanarLayout:
+    """Return the layout with the tile chosen for it, kept for the next weights of the same shape."""
+    return PlanarLayout(problem)
+
+
 class PlanarPlan(Plan):
     """Depthwise, grouped and few-channel convolutions on `fastconv.kernels.planar`."""
 
@@ -129,7 +136,7 @@ class PlanarPlan(Plan):
         self, backend: str, problem: ConvProblem, w: Array, bias: Array | None, threads: int, tile: RegisterTile | None = None
     ) -> None:
         p = problem
-        self.layout = layout = PlanarLayout(p, tile)
+        self.layout = layout = PlanarLayout(p, tile) if tile is not None else planar_layout(p)
         mo = layout.tile.mo
         # A copy even where the order stays as it is: the caller may change the weights.
         self._weights = w.reshape(p.oc // mo, mo, layout.inputs, p.kh, p.kw).transpose(0, 2, 3, 4, 1).copy(order="C")
