@@ -1,10 +1,13 @@
-"""FFT on the layers it is for, against direct convolution and the other libraries: one run, alternating. Prints Markdown.
+"""FFT on the layers it is for, against direct and Winograd convolution and the other libraries: one run, alternating.
 
-    python bench/fft_layers.py [--threads 1 2] [--cases WORD ...] [--seconds 0.3]
+    python bench/fft_layers.py [--threads 1 2] [--cases WORD ...] [--seconds 0.2]        Markdown
+    python bench/fft_layers.py --compile [--cases WORD ...]                              fill the cache of kernels, time nothing
 
-Times are best-of in milliseconds, weights prepared, NumPy arrays in and out, results checked against each other. "FFT
-GFLOP/s" counts 5 N log2 N for each complex transform of N points that the tiles take; effective GFLOP/s are those of
-the definition.
+Words pick cases by parts of their names: img512, img1024, img2048, float64, channels, line, crossover. Times are
+best-of in milliseconds, weights prepared, NumPy arrays in and out, results checked against each other. "FFT GFLOP/s"
+counts 5 N log2 N for each complex transform of N points that the tiles take, with its share of the measured FMA peak of the
+threads; effective GFLOP/s are those of the definition; "model" is the predicted time by the measured one. The cases named
+crossover give the size of kernel from which FFT beats direct and Winograd convolution.
 """
 
 from __future__ import annotations
@@ -19,6 +22,9 @@ import numpy as np
 from fastconv._typing import Array
 from fastconv.backends import TABLE
 from fastconv.backends.fft.tiles import TilesPlan
+from fastconv.calibration import measured_rates
+from fastconv.cost import predicted_s
+from fastconv.machine import Machine, machine_with
 from fastconv.plans import Plan
 from fastconv.problem import ConvProblem
 
@@ -37,15 +43,24 @@ def layer(ic: int, oc: int, n: int, k: int, pad: int, g: int = 1) -> ConvProblem
 
 CASES = {
     **{f"img{n}_{k}x{k}_{d}": image(n, k, d) for d in ("float32", "float64") for n in (512, 1024, 2048) for k in (7, 15, 31, 63, 127, 255)},
-    "mc16-16@256_15x15": layer(16, 16, 256, 15, 0),
-    "mc16-16@256_31x31": layer(16, 16, 256, 31, 0),
-    "dw31x31_128@56": layer(128, 128, 56, 31, 15, 128),
-    "64-64@56_7x7": layer(64, 64, 56, 7, 3),
-    "64-64@56_9x9": layer(64, 64, 56, 9, 4),
-    "64-64@56_11x11": layer(64, 64, 56, 11, 5),
+    "channels_16-16@256_15x15": layer(16, 16, 256, 15, 0),
+    "channels_16-16@256_31x31": layer(16, 16, 256, 31, 0),
+    "channels_dw31x31_128@56": layer(128, 128, 56, 31, 15, 128),
+    "channels_64-64@56_7x7": layer(64, 64, 56, 7, 3),
+    "channels_64-64@56_9x9": layer(64, 64, 56, 9, 4),
+    "channels_64-64@56_11x11": layer(64, 64, 56, 11, 5),
+    **{
+        f"line{n}_{k}_{d}": ConvProblem(1, 1, 1, 1, n, 1, 1, k, dtype=d)
+        for d in ("float32", "float64")
+        for n, k in ((1000, 11), (10000, 101), (100000, 1001), (1000000, 101), (1000000, 10001), (10000000, 100001))
+    },
+    **{f"crossover_img1024_{k}x{k}": image(1024, k, "float32") for k in (3, 5, 7, 9, 11, 13)},
+    **{f"crossover_64-64@56_{k}x{k}": layer(64, 64, 56, k, k // 2) for k in (3, 5, 7)},
+    **{f"crossover_dw_128@56_{k}x{k}": layer(128, 128, 56, k, k // 2, 128) for k in (5, 7, 9, 11, 15)},
 }
-#: A library slower than this is measured once and not waited for again.
-SLOW_S = 0.5
+#: A library slower than this is measured once and not waited for again; our own direct sum with more flops, not at all.
+SLOW_S = 0.2
+MANY_FLOPS = 3e9
 
 
 def ducc(p: ConvProblem, x: Array, w: Array, threads: int) -> Run | None:
@@ -96,7 +111,7 @@ def opencv(p: ConvProblem, x: Array, w: Array, threads: int) -> Run | None:
         import cv2  # noqa: PLC0415
     except ImportError:
         return None
-    if p.ic != 1 or p.oc != 1:
+    if p.ic != 1 or p.oc != 1 or p.ih == 1:
         return None
     cv2.setNumThreads(threads)
     top, left = p.kh // 2, p.kw // 2
@@ -108,17 +123,21 @@ def opencv(p: ConvProblem, x: Array, w: Array, threads: int) -> Run | None:
     return run
 
 
-def oaconvolve(p: ConvProblem, x: Array, w: Array, threads: int) -> Run | None:
-    """Return scipy.signal.oaconvolve for one plane."""
-    from scipy.signal import oaconvolve as scipy_oaconvolve  # noqa: PLC0415
+def scipy_run(function: str) -> Callable[[ConvProblem, Array, Array, int], Run | None]:
+    """Return the maker of runs of one of scipy.signal's functions: for one plane, and it has no threads."""
 
-    if p.ic != 1 or p.oc != 1 or threads != 1:
-        return None
-    flipped = w[0, 0, ::-1, ::-1]
-    return lambda: np.asarray(scipy_oaconvolve(x[0, 0], flipped, mode="valid"))[np.newaxis, np.newaxis]
+    def make(p: ConvProblem, x: Array, w: Array, threads: int) -> Run | None:
+        from scipy import signal  # noqa: PLC0415
+
+        if p.ic != 1 or p.oc != 1 or threads != 1:
+            return None
+        flipped = w[0, 0, ::-1, ::-1]
+        return lambda: np.asarray(getattr(signal, function)(x[0, 0], flipped, mode="valid"))[np.newaxis, np.newaxis]
+
+    return make
 
 
-PEERS = {"ducc0": ducc, "torch": torch_run, "cv2": opencv, "oaconvolve": oaconvolve}
+PEERS = {"ducc0": ducc, "torch": torch_run, "cv2": opencv, "oaconvolve": scipy_run("oaconvolve"), "fftconvolve": scipy_run("fftconvolve")}
 
 
 def fft_gflop(plan: Plan) -> float:
@@ -144,37 +163,49 @@ def measure(runs: dict[str, Run], seconds: float) -> dict[str, float]:
     return best
 
 
-def compare(name: str, p: ConvProblem, threads: int, seconds: float) -> str:
-    """Return the table row of one case."""
-    rng = np.random.default_rng(0)
-    x, w = rng.standard_normal(p.x_shape).astype(p.dtype), rng.standard_normal(p.w_shape).astype(p.dtype)
-    runs: dict[str, Run] = {}
+def plans_for(p: ConvProblem, w: Array, threads: int) -> dict[str, Plan]:
+    """Return the plans of the FFT rows and of those that FFT has to beat."""
     plans: dict[str, Plan] = {}
     for algorithm in TABLE:
-        if algorithm.family not in {"fft", "direct"} or algorithm.name == "direct:loops" or algorithm.why_not(p):
+        if algorithm.family not in {"fft", "direct", "winograd"} or algorithm.name == "direct:loops" or algorithm.refusal(p):
             continue
-        if algorithm.family == "direct" and p.flops > 1e10:
+        if algorithm.accuracy == "fast" or (algorithm.family == "direct" and p.flops > MANY_FLOPS):
             continue
-        plans[algorithm.name] = plan = algorithm.make_plan(p, w, threads=threads)
-        out = np.empty(p.out_shape, p.dtype)
-        runs[algorithm.name] = lambda plan=plan, out=out: plan(x, out=out)  # type: ignore[misc]
-    peers = {
-        peer: run
-        for peer, make in PEERS.items()
-        if (run := make(p, x, w, threads)) is not None and not (peer == "torch" and p.ic == 1 and (p.flops > 3e9 or p.dtype == "float64"))
-    }
-    first = next(iter(runs.values()))()
+        plans[algorithm.name] = algorithm.make_plan(p, w, threads=threads)
+    return plans
+
+
+def arrays(p: ConvProblem) -> tuple[Array, Array]:
+    """Return x and w."""
+    rng = np.random.default_rng(0)
+    return rng.standard_normal(p.x_shape).astype(p.dtype), rng.standard_normal(p.w_shape).astype(p.dtype)
+
+
+def compare(name: str, p: ConvProblem, threads: int, seconds: float, machine: Machine) -> str:
+    """Return the table row of one case."""
+    x, w = arrays(p)
+    plans = plans_for(p, w, threads)
+    out = np.empty(p.out_shape, p.dtype)
+    runs: dict[str, Run] = {name: lambda plan=plan: plan(x, out=out) for name, plan in plans.items()}  # type: ignore[misc]
+    peers = {peer: run for peer, make in PEERS.items() if (run := make(p, x, w, threads)) is not None}
+    if p.ic == 1 and (p.flops > MANY_FLOPS or p.dtype == "float64"):
+        peers.pop("torch", None)  # seconds
+    first = next(iter(runs.values()))().copy()
     for run in (*runs.values(), *peers.values()):
-        np.testing.assert_allclose(run(), first, atol=1e-3 * float(np.abs(first).max()))
+        np.testing.assert_allclose(run(), first, atol=2e-3 * float(np.abs(first).max()))
     times = measure({**runs, **peers}, seconds)
     own = min((n for n in runs if n.startswith("fft")), key=times.__getitem__)
     rival = min(peers, key=times.__getitem__)
-    direct = min((times[n] for n in runs if n.startswith("direct")), default=math.nan)
-    ms = times[own] * 1e3
+    others = {family: min((times[n] for n in runs if n.startswith(family)), default=None) for family in ("direct", "winograd")}
+    (row,) = (a for a in TABLE if a.name == own)
+    predicted = predicted_s(row.work(p, machine), p, machine, threads, is_prepared=True)
+    rate, peak = fft_gflop(plans[own]) / times[own], machine.peak(p.dtype) * threads / 1e9
     columns = [
-        name, str(threads), own, f"{ms:.3f}", f"{p.flops / times[own] / 1e9:.0f}", f"{fft_gflop(plans[own]) / times[own]:.1f}",
-        f"{direct * 1e3:.3f}", rival, f"{times[rival] * 1e3:.3f}", f"**{times[rival] / times[own]:.2f}**",
-        *(f"{times[peer] * 1e3:.2f}" if peer in times else "" for peer in PEERS), plans[own].description,
+        name, str(threads), own, f"{times[own] * 1e3:.3f}", f"{p.flops / times[own] / 1e9:.0f}", f"{rate:.1f} ({rate / peak:.0%})",
+        f"{predicted / times[own]:.2f}",
+        *("" if t is None else f"{t * 1e3:.3f} ({t / times[own]:.2f})" for t in others.values()),
+        f"{rival} {times[rival] * 1e3:.3f}", f"**{times[rival] / times[own]:.2f}**",
+        *(f"{times[peer] * 1e3:.2f} ({times[peer] / times[own]:.1f})" if peer in times else "" for peer in PEERS), plans[own].description,
     ]  # fmt: skip
     return "| " + " | ".join(columns) + " |"
 
@@ -184,14 +215,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--cases", nargs="+", default=[""])
-    parser.add_argument("--seconds", type=float, default=0.3)
+    parser.add_argument("--seconds", type=float, default=0.2)
+    parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
-    heads = ["case", "threads", "row", "ms", "effective GFLOP/s", "FFT GFLOP/s", "direct ms", "best other", "ms", "ratio", *PEERS, "plan"]
+    cases = {name: p for name, p in CASES.items() if any(word in name for word in options.cases)}
+    if options.compile:
+        measured_rates()
+        for p in cases.values():
+            x, w = arrays(p)
+            for plan in plans_for(p, w, 2).values():
+                plan(x)
+        return
+    machine = machine_with(measured_rates())
+    heads = [
+        "case", "threads", "row", "ms", "effective GFLOP/s", "FFT GFLOP/s (of peak)", "model", "direct ms (ratio)", "winograd ms (ratio)",
+        "best other ms", "ratio", *(f"{peer} ms (ratio)" for peer in PEERS), "plan",
+    ]  # fmt: skip
     print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
-    for name, p in CASES.items():
-        if any(word in name for word in options.cases):
-            for threads in options.threads:
-                print(compare(name, p, threads, options.seconds), flush=True)
+    for name, p in cases.items():
+        for threads in options.threads:
+            print(compare(name, p, threads, options.seconds, machine), flush=True)
 
 
 if __name__ == "__main__":

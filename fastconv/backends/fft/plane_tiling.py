@@ -26,7 +26,7 @@ from fastconv.kernels.target import host
 from fastconv.problem import ConvProblem
 
 #: Cycles per element: reading, turning twice and writing an element of a plane.
-PLANE_CYCLES = 20.0
+PLANE_CYCLES = 30.0
 #: Multiplying by the twiddles between columns and rows of a line, both ways.
 TWIST_CYCLES = 12.0
 #: Longest transform of a line.

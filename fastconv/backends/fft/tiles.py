@@ -76,7 +76,7 @@ class TilesFFT(Algorithm):
         return None
 
     def work(self, problem: ConvProblem, machine: Machine) -> Work:
-        """Return the modelled cycles as flops at the peak, and the spectra that come from memory."""
+        """Return the modelled cycles, those for reading spectra included, as flops at the peak."""
         t = _tiling(problem, None, 1)
         if t is None:
             return Work(flops=math.inf, nbytes=math.inf)
@@ -88,10 +88,8 @@ class TilesFFT(Algorithm):
         stages = fft_lengths.stage_cost(t.rows.length) + fft_lengths.stage_cost(t.cols.length)
         setup = weight_slots / 2 * points * (stages + 4) * 6.0 * per_cycle
         in_slots, _, _ = channels.slots(t.place, lanes)
-        # The spectra of many channels seldom outlive in a cache what runs between two calls.
-        spectra = 0 if channels.is_depthwise else -(-t.items // t.items_at_once) * t.spectra_nbytes
         return Work(
-            flops=t.cycles * per_cycle, nbytes=float(problem.x_nbytes + problem.out_nbytes + spectra), calls=1,
+            flops=t.cycles * per_cycle, nbytes=float(problem.x_nbytes + problem.out_nbytes), calls=1,
             setup_flops=setup, setup_nbytes=2.0 * t.spectra_nbytes, parallelism=max(1, t.items * in_slots // 2),
         )  # fmt: skip
 

