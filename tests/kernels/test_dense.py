@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastconv.backends.direct.dense import Dense
+from fastconv.backends.naive import Naive
 from fastconv.kernels import dense
 from fastconv.kernels.borders import source_index
 from fastconv.kernels.dense_functions import functions
@@ -23,6 +25,7 @@ from fastconv.kernels.dense_layout import (
 )
 from fastconv.kernels.gemm import register_tile
 from fastconv.kernels.threads import pool
+from fastconv.problem import ConvProblem
 
 Array = np.ndarray[Any, Any]
 
@@ -114,6 +117,24 @@ def test_channels_last_and_gaps_are_exact(name: str) -> None:
     run(g, make_layout(g, 4, is_flat=False, is_channels_last=False, reads_rows=True), x, w, wide[..., : g.ow])
     np.testing.assert_array_equal(wide[..., : g.ow], expected(g, x, w))
     assert np.all(wide[..., g.ow :] == -7)
+
+
+@pytest.mark.parametrize("step", [1, 2], ids=["pixels together", "pixels apart"])
+def test_complex_numbers_with_complex_padding_are_exact(step: int) -> None:
+    p = ConvProblem(
+        1, 1, 5, 9, 11, 7, 3, 3, ph_lo=1, ph_hi=1, pw_lo=1, pw_hi=1, dtype="complex64", padding_mode="constant", padding_value=2 - 3j,
+        has_bias=True, has_residual=True,
+    )  # fmt: skip
+    rng = np.random.default_rng(4)
+    x, w, bias, residual = (
+        (rng.integers(-4, 5, shape) + 1j * rng.integers(-4, 5, shape)).astype(p.dtype)
+        for shape in (p.x_shape, p.w_shape, (7,), p.out_shape)
+    )
+    wanted = Naive().make_plan(p, w, bias)(x, residual)
+    for threads in (1, 2):
+        out = np.zeros((*p.out_shape[:3], step * p.ow), p.dtype)[..., ::step]
+        Dense().make_plan(p, w, bias, threads=threads)(x, residual, out=out)
+        np.testing.assert_array_equal(out, wanted)
 
 
 def test_the_model_puts_few_pixels_on_the_broadcast_side() -> None:
