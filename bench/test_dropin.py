@@ -294,10 +294,15 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--limit", type=float, default=LIMIT_S, help="longest call of the other library made in full, in seconds")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--budget", type=float, default=math.inf, help="stop after so many seconds")
+    parser.add_argument("--warm", action="store_true", help="only make fastconv's calls once, so that a timing run finds compiled kernels")
     parser.add_argument("--skip", type=int, default=0, help="leave out so many cases at the start")
     options = parser.parse_args(arguments)
     results, start = [], time.perf_counter()
     chosen = [case for group in options.group for case in GROUPS[group]() if options.match in case.name][options.skip :]
+    if options.warm:
+        for case in chosen:
+            case.ours()
+        return
     for position, case in enumerate(chosen):
         if time.perf_counter() - start > options.budget:
             print(f"stopped before case {options.skip + position} of {options.skip + len(chosen)}")

@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 
 from fastconv._typing import Array
+from fastconv.kernels.row_dots import depthwise_weight_gradient
+from fastconv.kernels.threads import pool
 from fastconv.phases import scattered
 from fastconv.problem import ConvProblem
+from fastconv.settings import get_config
 
 #: Copies of source and gradient that the weight gradient makes at a time.
 BLOCK_NBYTES = 32 * 2**20
+#: Products from which inner products of rows are shared out among threads.
+PARALLEL_MACS = 200_000
 #: With fewer input channels per group than this, all taps go into one matrix product.
 FEW_CHANNELS = 16
 #: Products over padded rows do this much more work than needed at most; beyond, each tap's slice is copied.
@@ -62,6 +67,8 @@ def weight_gradient(problem: ConvProblem, x: Array, g: Array) -> Array:
     """
     p = problem
     dtype = np.result_type(x, g)
+    if p.ic == p.g and dtype.name in {"float32", "float64"}:
+        return _depthwise(p, x.astype(dtype, copy=False), g.astype(dtype, copy=False))
     total = np.zeros((p.oc, p.ic // p.g, p.kh, p.kw), dtype)
     rows, cols = p.row_index(), p.col_index()
     spread = ((p.dh * (p.kh - 1)) // p.sh, (p.dw * (p.kw - 1)) // p.sw)
@@ -78,6 +85,20 @@ def weight_gradient(problem: ConvProblem, x: Array, g: Array) -> Array:
             source = x[n : n + images]
             total += _block_gradient(p, source, g[n : n + images, :, block], needed, cols, dtype)
     return total
+
+
+def _depthwise(p: ConvProblem, x: Array, g: Array) -> Array:
+    """Return the gradient of kernels that see one channel each: inner products of rows, without a copy in another layout."""
+    pads = p.ph_lo, p.pw_lo
+    if p.has_padding and not (p.padding_mode in {"zeros", "constant"} and p.padding_value == 0):
+        x, pads = _padded(p, x, p.row_index(), p.col_index()), (0, 0)
+    result = np.zeros((p.oc, 1, p.kh, p.kw), x.dtype)
+    threads = get_config().threads if p.macs >= PARALLEL_MACS else 1
+    geometry = (p.sh, p.sw, p.dh, p.dw, *pads, p.oc // p.g)
+    depthwise_weight_gradient(
+        pool.handle(threads), threads, np.ascontiguousarray(x), np.ascontiguousarray(g), result[:, 0], geometry
+    )  # fmt: skip
+    return result
 
 
 def _block_gradient(p: ConvProblem, x: Array, g: Array, rows: Any, cols: Any, dtype: Any) -> Array:
