@@ -83,10 +83,11 @@ def _layout(n: int, k: int, lo: int, hi: int, dtype: np.dtype[np.generic], confi
     """Return the layout with the shortest predicted time for an output."""
     none = ((0, 0), (0, 0))
     outputs = n + lo + hi - k + 1
-    chunk = min(outputs, max(CHUNK, CHUNK_TAPS * k))
+    # Chunks of equal length, so that the last one does little twice.
+    chunk = -(-outputs // -(-outputs // max(CHUNK, CHUNK_TAPS * k)))
     # Rows that share their samples out among the threads, not much shorter than the kernel.
     row = min(max(LEAST_ROW, chunk // (8 * config.threads), k), max(ROW, 4 * k))
-    in_rows = Layout(max(1, -(-chunk // row) if outputs == chunk else chunk // row), row)
+    in_rows = Layout(-(-chunk // row), row)
     if dtype.kind in "iu":
         return in_rows if in_rows.rows > 1 else Layout()
     name = dtype.name

@@ -285,14 +285,18 @@ def _frequency(in1: Any, in2: Any, mode: Any, axes: Any) -> Array | None:
     if "b" in {x.dtype.kind, w.dtype.kind}:
         return None  # SciPy transforms booleans in float64, whatever the other dtype
     macs = x.size * w.size
-    if macs < (SMALL_LINE_MACS if x.ndim == 1 else SMALL_PLANE_MACS) and is_loaded("signal"):
+    if x.ndim == 2 and macs < SMALL_PLANE_MACS and is_loaded("signal"):
         return None
     if x.dtype.kind in "iu":
         x = x.astype(np.float64)
     if w.dtype.kind in "iu":
         w = w.astype(np.float64)
     operands = _operands(x, w, mode)
-    return None if operands is None else _summed(*operands)
+    if operands is None:
+        return None
+    if x.ndim == 1 and macs < SMALL_LINE_MACS and (mode != "same" or x.size >= w.size):
+        return np.convolve(x, w, mode).astype(operands[3], copy=False)
+    return _summed(*operands)
 
 
 def _are_plain(axes: Any, x: Array, w: Array) -> bool:
