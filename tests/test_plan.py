@@ -261,7 +261,7 @@ def test_explain_says_why_not() -> None:
         assert (reasons[algorithm.name] == f"no: {reason}") == (reason is not None)
 
 
-@pytest.mark.plain
+@pytest.mark.compiler
 def test_explain_chooses_what_fits_and_tells_workspace_and_error_bound() -> None:
     with fastconv.config(max_workspace=20_000, threads=1):
         shown = fastconv.explain((1, 8, 60, 64), (8, 8, 3, 3), padding=1)
