@@ -131,10 +131,14 @@ def _fits(candidate: Candidate, problem: ConvProblem, config: Config) -> bool:
     return workspace_nbytes(candidate.algorithm, problem, config.threads, config.max_workspace) is not None
 
 
-def _rank(candidate: Candidate) -> tuple[bool, float]:
-    """Order candidates: measured ones first, by time; sorting is stable, so the table's order breaks ties."""
-    seconds = candidate.predicted_s if candidate.measured_s is None else candidate.measured_s
-    return (candidate.measured_s is None, seconds or 0.0)
+def _rank(candidate: Candidate) -> tuple[bool, bool, float]:
+    """Order candidates: measured ones first, by time; sorting is stable, so the table's order breaks ties.
+
+    The reference comes last whatever is predicted: only a measurement, or that nothing else can, makes it the choice.
+    """
+    if candidate.measured_s is not None:
+        return (False, False, candidate.measured_s)
+    return (True, candidate.algorithm is TABLE[-1], candidate.predicted_s or 0.0)
 
 
 def _timed(
