@@ -81,6 +81,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "effort": _one_of("estimate", "measure"),
     "wisdom": _wisdom,
     "ndimage_precision": _one_of("double", "input"),
+    "separable": _one_of("auto", "off"),
 }
 DEFAULTS: dict[str, Any] = {
     "backend": "auto",
@@ -90,6 +91,7 @@ DEFAULTS: dict[str, Any] = {
     "effort": "estimate",
     "wisdom": "auto",
     "ndimage_precision": "double",
+    "separable": "auto",
 }
 ENVIRONMENT = {name: f"FASTCONV_{name.upper()}" for name in DEFAULTS}
 
@@ -115,6 +117,8 @@ class Config:
         "auto" (a file in the user's cache folder), "off", or a path.
     ndimage_precision : {"double", "input"}
         Whether `fastconv.ndimage` sums in double, as SciPy does, or sums float32 in float32.
+    separable : {"auto", "off"}
+        Whether "direct" runs kernels of rank 1, such as a Gaussian, as two one-dimensional passes.
     sources : dict of str to str
         Where each value came from.
 
@@ -131,6 +135,7 @@ class Config:
     effort: str
     wisdom: str
     ndimage_precision: str
+    separable: str
     sources: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
     _own: tuple[tuple[str, Any], ...] = field(default=(), compare=False, repr=False)
     #: Each call looks a plan up by its settings, so the hash is taken once.
@@ -144,8 +149,7 @@ class Config:
         _contexts.set(_contexts.get()[:-1])
 
     def __post_init__(self) -> None:
-        values = (self.backend, self.threads, self.accuracy, self.max_workspace, self.effort, self.wisdom, self.ndimage_precision)
-        object.__setattr__(self, "_hash", hash(values))
+        object.__setattr__(self, "_hash", hash(tuple(getattr(self, name) for name in DEFAULTS)))
 
     def __hash__(self) -> int:
         return self._hash
@@ -251,7 +255,7 @@ def set_config(**settings: Any) -> None:
     Parameters
     ----------
     **settings
-        backend, threads, accuracy, max_workspace, effort, wisdom, ndimage_precision: see `Config`.
+        backend, threads, accuracy, max_workspace, effort, wisdom, ndimage_precision, separable: see `Config`.
 
     Raises
     ------
@@ -274,7 +278,7 @@ def config(**settings: Any) -> Config:
     Parameters
     ----------
     **settings
-        backend, threads, accuracy, max_workspace, effort, wisdom, ndimage_precision: see `Config`. Without any, the active
+        backend, threads, accuracy, max_workspace, effort, wisdom, ndimage_precision, separable: see `Config`. Without any, the active
         settings are returned.
 
     Returns

@@ -23,7 +23,7 @@ W = np.zeros((8, 3, 3, 3), np.float32)
 DTYPES = "float16, float32, float64, complex64, complex128, int8, int16, int32, int64, uint8, uint16, uint32, uint64"
 FAMILIES = ", ".join(map(repr, fastconv.backends()))
 VARIANT = repr(TABLE[0].name)
-SETTINGS = "backend, threads, accuracy, max_workspace, effort, wisdom, ndimage_precision"
+SETTINGS = "backend, threads, accuracy, max_workspace, effort, wisdom, ndimage_precision, separable"
 PADDINGS = "padding must be an int, a pair of ints, ((top, bottom), (left, right)), 'same', 'same_lower', 'full' or 'valid'"
 
 

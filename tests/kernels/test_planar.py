@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import fastconv
 from fastconv.backends.base import summation_bound
 from fastconv.backends.direct.planar import Depthwise, Grouped, Planar
 from fastconv.backends.direct.planar_plan import PlanarLayout, PlanarPlan
 from fastconv.backends.naive import ALGORITHMS as NAIVE
-from fastconv.errors import ConfigError
 from fastconv.kernels.planar_layout import choose_tile, cut_in_place, load_offsets
 from fastconv.kernels.target import AVX2, AVX512, NEON, SSE2
 from fastconv.problem import ConvProblem
@@ -159,12 +159,9 @@ def test_separable_kernels_run_as_two_passes(text: str) -> None:
     assert "separable" not in row.make_plan(p, w, terms[0]).description
 
 
-def test_separable_kernels_are_left_whole_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_separable_kernels_are_left_whole_on_request() -> None:
     p = ConvProblem.parse("g1mb1ic1ih60iw90oc1kh9kw9sh1sw1ph4pw4dh1dw1:float32")
     w = np.ones(p.w_shape, p.dtype)
     assert "separable" in Planar().make_plan(p, w).description
-    monkeypatch.setenv("FASTCONV_SEPARABLE", "off")
-    assert "separable" not in Planar().make_plan(p, w).description
-    monkeypatch.setenv("FASTCONV_SEPARABLE", "never")
-    with pytest.raises(ConfigError, match="FASTCONV_SEPARABLE must be 'on' or 'off'; got 'never'"):
-        Planar().make_plan(p, w)
+    with fastconv.config(separable="off"):
+        assert "separable" not in Planar().make_plan(p, w).description

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 
 from fastconv._typing import Array
 from fastconv.backends.direct.planar_plan import PlanarPlan
-from fastconv.errors import ConfigError
 from fastconv.kernels.separable import factors, separable_run
 from fastconv.kernels.threads import pool
 from fastconv.plans import Plan, address
 from fastconv.problem import ConvProblem
+from fastconv.settings import get_config
 
 #: Smaller kernels gain nothing from a second pass.
 LEAST_TAPS = 25
@@ -73,19 +71,11 @@ def passes(problem: ConvProblem) -> tuple[ConvProblem, ConvProblem]:
     return first, second
 
 
-def is_wanted() -> bool:
-    """Tell whether kernels of rank 1 may become two passes: the environment variable FASTCONV_SEPARABLE is not "off"."""
-    value = os.environ.get("FASTCONV_SEPARABLE", "on")
-    if value not in {"on", "off"}:
-        raise ConfigError(f"FASTCONV_SEPARABLE must be 'on' or 'off'; got {value!r}.")
-    return value == "on"
-
-
 def separable_plan(backend: str, problem: ConvProblem, w: Array, bias: Array | None, threads: int) -> SeparablePlan | None:
     """Return the two-pass plan if the kernels have rank 1 within rounding and it pays, else None."""
     p = problem
     is_plane_by_plane = p.ic == p.g == p.oc and p.pads_with_zeros and p.sw == 1
-    if not is_plane_by_plane or p.kh * p.kw < LEAST_TAPS or min(p.kh, p.kw) == 1 or not is_wanted():
+    if not is_plane_by_plane or p.kh * p.kw < LEAST_TAPS or min(p.kh, p.kw) == 1 or get_config().separable == "off":
         return None
     u = float(np.finfo(p.dtype).eps) / 2
     # One kernel tells of most layers that they are not separable.
