@@ -233,7 +233,8 @@ def memory_program() -> None:
         x, w = rng.standard_normal(p.x_shape, np.float32), rng.standard_normal(p.w_shape, np.float32)
         bias = rng.standard_normal(p.oc, np.float32) if p.has_bias else None
         for row in TABLE:
-            if row.name in {"naive", "direct:planar"} or row.refusal(p) is not None:
+            # OpenBLAS, behind im2col, leaves the process when it gets no memory.
+            if row.name in {"naive", "direct:planar", "im2col"} or row.refusal(p) is not None:
                 continue
 
             def run(row: Any = row, p: Any = p, x: Any = x, w: Any = w, bias: Any = bias) -> Array:

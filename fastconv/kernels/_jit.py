@@ -5,21 +5,23 @@ file that it calls leaves old machine code in use. Here every kernel carries one
 the whole ``fastconv.kernels`` package, the fastconv version and the compiler switches; the stamp is part of
 the file names, so kernels of two versions never share a file. A damaged cache file counts as absent, and so
 does one that another process wrote for another kernel in a race. The name and the features of the CPU are in
-Numba's key. Forks wait for running compilations.
+Numba's key. Forks wait for running compilations, and so do interrupts (Ctrl-C).
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import inspect
 import os
 import pickle
+import signal
 import sys
 import threading
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
@@ -180,6 +182,26 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_hold_compiler, after_in_parent=_release_compiler, after_in_child=_release_compiler)
 
 
+@contextlib.contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Let Ctrl-C wait until the block ends: one that falls into the release of an LLVM object has it freed twice, an abort.
+
+    Python handles signals in the main thread alone, so only there is anything to do.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    came: list[Any] = []
+    signal.signal(signal.SIGINT, lambda *received: came.append(received))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            handler(*came[0])
+
+
 @overload
 def jit(function: Callable[P, R], /) -> Callable[P, R]: ...
 @overload
@@ -221,6 +243,7 @@ def _dispatcher(py_func: Callable[P, R], kind: str, options: dict[str, Any]) -> 
     """Return Numba's dispatcher of `py_func`, cached in files marked with `kind`."""
     dispatcher: Any = numba.njit(**options)(py_func)
     if not config.DISABLE_JIT:
+        dispatcher.compile = _interrupts_wait()(dispatcher.compile)
         try:
             dispatcher._cache = KernelCache(py_func, kind)  # noqa: SLF001  what enable_caching() does
         except RuntimeError:
