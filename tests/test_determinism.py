@@ -41,6 +41,8 @@ def test_the_same_bits_run_to_run_and_for_any_number_of_threads(case: Case) -> N
 
 @on_batches
 def test_an_image_of_a_batch_has_the_bits_of_the_image_alone(case: Case) -> None:
+    if case.algorithm.rounding == "normwise":
+        return  # tiles of two images share one complex transform: equal within the bound, see test_laws
     arrays = reals(case.problem)
     together = plan(case, arrays)(arrays.x, arrays.residual)
     alone = plan(Case(case.algorithm, case.problem.replace(mb=1)), arrays)

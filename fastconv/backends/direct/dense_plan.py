@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -127,7 +128,7 @@ class DensePlan(Plan):
             if residual is not None:
                 added = self._result_strides(residual)
                 if not self._can_add(strides, added):
-                    same_form = np.empty_like(out)
+                    same_form = _array_along(out.shape, out.dtype, axis=self._stored_along(strides))
                     same_form[...] = residual
                     self.execute(x, same_form, out)
                     return
@@ -143,9 +144,11 @@ class DensePlan(Plan):
         return self._parts > 1 or strides[3] == 1 or (strides[1] == 1 and not self._is_pixels)
 
     def _can_add(self, strides: Strides, residual: Strides) -> bool:
-        # The kernel stores along the channels wherever they are neighbours, and reads the residual along the same axis.
-        along = 1 if strides[1] == 1 and not self._is_pixels else 3
-        return self._parts > 1 or residual[along] == 1
+        return self._parts > 1 or residual[self._stored_along(strides)] == 1
+
+    def _stored_along(self, strides: Strides) -> int:
+        """Return the axis along which the kernel stores, and reads the residual: that of the channels wherever they are neighbours."""
+        return 1 if strides[1] == 1 and not self._is_pixels else 3
 
     def _tables(self, x: Strides, out: Strides, residual: Strides) -> _Tables:
         g = self._geometry
@@ -192,3 +195,11 @@ def real_weights(w: Array) -> Array:
     out[:, 1, :, 0] = w.imag
     np.negative(w.imag, out=out[:, 0, :, 1])
     return out.reshape(2 * w.shape[0], 2 * w.shape[1], *w.shape[2:])
+
+
+def _array_along(shape: tuple[int, ...], dtype: np.dtype[Any], *, axis: int) -> Array:
+    """Return an empty (N, C, H, W) array whose elements along `axis`, 1 or 3, are neighbours."""
+    if axis == 3:
+        return np.empty(shape, dtype)
+    n, c, h, w = shape
+    return np.moveaxis(np.empty((n, h, w, c), dtype), 3, 1)

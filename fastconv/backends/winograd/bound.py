@@ -39,7 +39,9 @@ def tile_bound(variant: Variant, problem: ConvProblem, x: Array, w: Array) -> Ar
     rows = tiles_h[:, None] * p.sh + p.dh * np.arange(along_h.span)
     cols = tiles_w[:, None] * p.sw + p.dw * np.arange(along_w.span)
     padded = abs_padded(p, x)
-    wide = np.zeros((p.mb, p.ic, max(int(rows.max()) + 1, padded.shape[2]), max(int(cols.max()) + 1, padded.shape[3])))
+    # Beyond the padded source, where tiles hold outputs that nobody asked for, the kernels go on with the padding value.
+    extents = max(int(rows.max()) + 1, padded.shape[2]), max(int(cols.max()) + 1, padded.shape[3])
+    wide = np.full((p.mb, p.ic, *extents), abs(p.padding_value), np.float64)
     wide[:, :, : padded.shape[2], : padded.shape[3]] = padded
     data = wide[:, :, rows[:, None, :, None], cols[None, :, None, :]]
     v = np.einsum("ai,bj,nctuij->nctuab", magnitudes(along_h.bt), magnitudes(along_w.bt), data, optimize=True)
