@@ -80,8 +80,8 @@ class Conv2d:
         channels = shape[1] * groups if isinstance(groups, int) else shape[1]
         reach = max(dilation) if isinstance(dilation, tuple | list) and dilation else dilation
         size = [1 + k * reach if isinstance(reach, int) else 1 + k for k in shape[2:]]
-        # A floating source promotes integer weights, and may then have any activation.
-        dtype = np.result_type(self._w, np.float32)
+        # A floating source promotes integer weights, and may then have any activation; a complex one, a complex border.
+        dtype = np.result_type(self._w, np.complex64 if isinstance(self._words[7], complex) else np.float32)
         self._requested(promise((*size, channels) if data_format == "NHWC" else (channels, *size), dtype), None)
 
     def _requested(self, x: Array, residual: Array | None) -> Request:

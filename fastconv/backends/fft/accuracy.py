@@ -36,14 +36,17 @@ def normwise_bound(problem: ConvProblem, x: Array, w: Array, points: int) -> Arr
     with np.errstate(all="ignore"):
         planes = pad(p, x).astype(np.complex128 if p.is_complex else np.float64)
         norms = np.sqrt((np.abs(planes) ** 2).sum(axis=(2, 3)))
-        # Planes of any two channels and images may share a transform: the largest norm stands for all.
+        # Planes of any two channels and images may share a transform, on the way in or out: the largest norms stand for all.
         largest = norms.max(initial=0.0)
         sizes = np.abs(w.astype(np.complex128 if p.is_complex else np.float64)).sum(axis=(1, 2, 3))
+        size = sizes.max(initial=0.0)
         parts = 2 if p.is_complex else 1
         c = relative_bound(points, p.ic // p.g * parts, u) * parts
-        bound = np.empty(p.out_shape)
-        bound[...] = (c * largest * sizes)[np.newaxis, :, np.newaxis, np.newaxis]
-    return bound + p.reduction * float(np.finfo(p.dtype).smallest_subnormal)
+        # Numbers below the normal range lose half the smallest subnormal in each of the stages; every loss reaches all
+        # points of a tile, those of the data times the weights and those of the spectra times the data.
+        losses = points * (math.log2(max(points, 2)) + 2) * (1 + largest + size) * (p.ic // p.g * parts)
+        bound = c * largest * size + losses * float(np.finfo(p.dtype).smallest_subnormal)
+    return np.full(p.out_shape, bound)
 
 
 def integer_reason(problem: ConvProblem, points: int) -> str | None:
