@@ -227,6 +227,11 @@ def row_contiguous(array: Array) -> Array:
     return np.ascontiguousarray(array)
 
 
+def channels_last_copy(array: Array) -> Array:
+    """Return a copy of `array` (N, C, H, W) with neighbouring channels next to each other in memory, also where there is one."""
+    return array.transpose(0, 2, 3, 1).copy(order="C").transpose(0, 3, 1, 2)
+
+
 def element_strides(array: Array) -> tuple[int, ...]:
     """Return the strides of `array` in elements; they must be multiples of the item size."""
     return tuple(step // array.itemsize for step in array.strides)

@@ -14,7 +14,7 @@ from fastconv.kernels.planar_run import channels_function, planar_run
 from fastconv.kernels.planar_spec import ACTIVATION, BIAS, PAD_ROW, RESIDUAL, geometry_words
 from fastconv.kernels.target import Target, host
 from fastconv.kernels.threads import pool
-from fastconv.plans import Plan, address
+from fastconv.plans import Plan, address, channels_last_copy
 from fastconv.problem import ConvProblem
 
 #: Larger kernels are not written out in one function.
@@ -117,7 +117,7 @@ class ChannelsPlan(Plan):
         item = self.problem.itemsize
         if array.strides[1] == item and abs(array.strides[3]) <= MOST_SPREAD * max(array.shape[1], self.layout.lanes) * item:
             return array
-        return np.ascontiguousarray(array.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+        return channels_last_copy(array)
 
     def _keep(self, key: tuple[tuple[int, ...], ...]) -> tuple[Any, ...]:
         made = self._make_geometries(*key)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from fastconv.kernels.dense_functions import functions
 from fastconv.kernels.dense_layout import DenseLayout, Geometry, make_layout, pack_bias, pack_weights
 from fastconv.kernels.epilogue import activation_code
 from fastconv.kernels.threads import pool
-from fastconv.plans import Plan, address, element_strides
+from fastconv.plans import Plan, address, channels_last_copy, element_strides
 from fastconv.problem import ConvProblem
 
 #: Tables kept by a plan, one set per set of strides of source, result and residual.
@@ -128,9 +127,8 @@ class DensePlan(Plan):
             if residual is not None:
                 added = self._result_strides(residual)
                 if not self._can_add(strides, added):
-                    same_form = _array_along(out.shape, out.dtype, axis=self._stored_along(strides))
-                    same_form[...] = residual
-                    self.execute(x, same_form, out)
+                    is_along_channels = self._stored_along(strides) == 1
+                    self.execute(x, channels_last_copy(residual) if is_along_channels else residual.copy(), out)
                     return
             if len(self._kept) >= KEPT_TABLES:
                 self._kept.clear()
@@ -195,11 +193,3 @@ def real_weights(w: Array) -> Array:
     out[:, 1, :, 0] = w.imag
     np.negative(w.imag, out=out[:, 0, :, 1])
     return out.reshape(2 * w.shape[0], 2 * w.shape[1], *w.shape[2:])
-
-
-def _array_along(shape: tuple[int, ...], dtype: np.dtype[Any], *, axis: int) -> Array:
-    """Return an empty (N, C, H, W) array whose elements along `axis`, 1 or 3, are neighbours."""
-    if axis == 3:
-        return np.empty(shape, dtype)
-    n, c, h, w = shape
-    return np.moveaxis(np.empty((n, h, w, c), dtype), 3, 1)

@@ -14,7 +14,7 @@ from fastconv.kernels.winograd import GEOMETRY, convolve
 from fastconv.kernels.winograd_products import height_table
 from fastconv.kernels.winograd_transforms import transforms
 from fastconv.kernels.winograd_weights import transform_weights
-from fastconv.plans import Plan, address, element_strides, row_contiguous
+from fastconv.plans import Plan, address, channels_last_copy, element_strides, row_contiguous
 from fastconv.problem import ConvProblem
 
 
@@ -117,7 +117,7 @@ def _fits(residual: Array, target: Array) -> bool:
 def _like_layout(residual: Array, target: Array) -> Array:
     if _pixel_stride(target) == 1:
         return np.ascontiguousarray(residual)
-    return np.ascontiguousarray(residual.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    return channels_last_copy(residual)
 
 
 def described(array: Array) -> tuple[int, int, int, int, int]:
