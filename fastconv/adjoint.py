@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 from typing import Any
 
 import numpy as np
 
 from fastconv._typing import Array
+from fastconv.kernels import weight_products as kernels
+from fastconv.kernels.gemm import register_tile, row_tiles
 from fastconv.kernels.row_dots import depthwise_weight_gradient
 from fastconv.kernels.threads import pool
 from fastconv.phases import scattered
 from fastconv.problem import ConvProblem
 from fastconv.settings import get_config
 
-#: Copies of source and gradient that the weight gradient makes at a time.
-BLOCK_NBYTES = 32 * 2**20
-#: Products from which inner products of rows are shared out among threads.
+#: Pixels of the result that are multiplied at a time: their panel of the gradient stays in a first-level cache.
+BLOCK_PIXELS = 448
+#: Most bytes of the source that they read, for all channels of a group.
+BLOCK_NBYTES = 2**20
+#: Cycles per pixel: a panel of the gradient, and an element of the source, copied.
+PANEL_CYCLES, SOURCE_CYCLES = 16.0, 0.5
+#: Products from which they are shared out among threads.
 PARALLEL_MACS = 200_000
-#: With fewer input channels per group than this, all taps go into one matrix product.
-FEW_CHANNELS = 16
-#: Products over padded rows do this much more work than needed at most; beyond, each tap's slice is copied.
-LARGEST_WASTE = 1.6
 
 
 def input_gradient(problem: ConvProblem, w: Array, g: Array, backend: str | None = None) -> Array:
@@ -58,32 +60,107 @@ def weight_gradient(problem: ConvProblem, x: Array, g: Array) -> Array:
     Returns
     -------
     ndarray of shape (OC, IC/G, KH, KW)
-
-    Notes
-    -----
-    Matrix products of (OC/G, L) with (L, IC/G) per tap, L running over images and pixels. The padded source is laid out once
-    per stride phase as (IC, images, rows, columns); a tap's operand is then a view of it, shifted, and `g` has zeros where
-    a shifted row runs over its end.
     """
     p = problem
     dtype = np.result_type(x, g)
-    if p.ic == p.g and dtype.name in {"float32", "float64"}:
-        return _depthwise(p, x.astype(dtype, copy=False), g.astype(dtype, copy=False))
-    total = np.zeros((p.oc, p.ic // p.g, p.kh, p.kw), dtype)
+    if dtype.name not in {"float32", "float64"}:
+        return _by_taps(p, x, g, dtype)
+    x, g = np.ascontiguousarray(x, dtype), np.ascontiguousarray(g, dtype)
+    return _depthwise(p, x, g) if p.ic == p.g else _products(p, x, g)
+
+
+def _products(p: ConvProblem, x: Array, g: Array) -> Array:
+    """Return the gradient of layers by the generated products over blocks of pixels."""
+    if p.mb == 0:
+        return np.zeros(p.w_shape, x.dtype)
+    if p.kh == p.kw == p.sh == p.sw == 1 and not p.has_padding and p.oc > p.ic:
+        # x and g change places: copied as panels is what there is less of.
+        turned = _products(p.replace(ic=p.oc, oc=p.ic, has_bias=False), g, x)
+        return np.ascontiguousarray(turned.reshape(p.g, p.ic // p.g, -1).swapaxes(1, 2)).reshape(p.w_shape)
+    result = np.empty(p.w_shape, x.dtype)
+    tile = register_tile(p.itemsize)
+    threads = get_config().threads if p.macs >= PARALLEL_MACS else 1
+    images, height, width = pixel_block(p)
+    rows, cols = (height - 1) * p.sh + p.dh * (p.kh - 1) + 1, (width - 1) * p.sw + p.dw * (p.kw - 1) + 1
+    pitch = images * rows * cols
+    # Without a border the source is read where it is.
+    plane, row = (pitch, cols) if p.has_padding else (p.ih * p.iw, p.iw)
+    starts = np.cumsum((0, *row_tiles(p.reduction, tile)))
+    tasks = gradient_tasks(p, len(starts) - 1, -(-(p.oc // p.g) // tile.columns), threads)
+    c, r, s = np.unravel_index(np.arange(p.reduction), p.w_shape[1:])
+    offsets = (c * plane + r * p.dh * row + s * p.dw) * p.itemsize
+    panels = 1 if images >= p.mb and height == p.oh and width == p.ow else int((tasks[:, 2] - tasks[:, 1]).max())
+    most = panels * int((starts[tasks[:, 4]] - starts[tasks[:, 3]]).max())
+    counts = (
+        p.ic // p.g * pitch if p.has_padding else 0,
+        images * height * width * tile.columns,
+        most * tile.columns,
+    )
+    source, panel, sums = (np.empty((threads, count), x.dtype) for count in counts)
+    places = (source, panel, sums.reshape(threads, most, tile.columns))
+    kernels.weight_gradient(
+        pool.handle(threads), threads, (x, g, result.reshape(p.oc, -1), x.dtype.type(p.padding_value)),
+        (tasks, starts, offsets, p.row_index(), p.col_index()), places, (p.g, p.sh, p.sw, p.pw_lo, tile.columns, tile.vectors),
+        (images, height, width, rows, cols, pitch, not p.has_padding),
+    )  # fmt: skip
+    return result
+
+
+def pixel_block(p: ConvProblem) -> tuple[int, int, int]:
+    """Return how many images, rows and columns of the result are multiplied at a time; they do not depend on the threads."""
+    width = -(-p.ow // -(-p.ow // BLOCK_PIXELS))
+    height = 1 if width < p.ow else min(p.oh, max(1, BLOCK_PIXELS // width))
+    height = -(-p.oh // -(-p.oh // height))
+    images = 1 if height < p.oh else min(p.mb, max(1, BLOCK_PIXELS // (height * width)))
+
+    def source() -> int:
+        rows, cols = (height - 1) * p.sh + p.dh * (p.kh - 1) + 1, (width - 1) * p.sw + p.dw * (p.kw - 1) + 1
+        return p.ic // p.g * images * rows * cols * p.itemsize
+
+    while source() > BLOCK_NBYTES and images * height * width > 1:
+        if images > 1:
+            images //= 2
+        elif height > 1:
+            height //= 2
+        else:
+            width //= 2
+    return max(images, 1), height, width
+
+
+@functools.lru_cache(maxsize=256)
+def gradient_tasks(p: ConvProblem, tiles: int, panels: int, threads: int) -> Array:
+    """Return (group, first panel, last panel, first tile, last tile) of tasks that keep the threads equally busy.
+
+    Each range of panels copies the source again, each range of tiles the gradient.
+    """
+    best = (float("inf"), 1, 1)
+    copied = p.ic // p.g * p.sh * p.sw * SOURCE_CYCLES if p.has_padding else 0.0
+    for by_panels in range(1, min(panels, threads) + 1):
+        for by_tiles in range(1, min(tiles, 2 * threads) + 1):
+            rounds = -(-p.g * by_panels * by_tiles // threads)
+            wide, high = -(-panels // by_panels), -(-tiles // by_tiles)
+            cycles = rounds * (wide * high * 12 + wide * PANEL_CYCLES + copied / by_tiles)
+            best = min(best, (cycles, by_panels, by_tiles))
+    _, by_panels, by_tiles = best
+    return np.array([
+        (group, panels * a // by_panels, panels * (a + 1) // by_panels, tiles * b // by_tiles, tiles * (b + 1) // by_tiles)
+        for group in range(p.g) for a in range(by_panels) for b in range(by_tiles)
+    ], np.int64)  # fmt: skip
+
+
+def _by_taps(p: ConvProblem, x: Array, g: Array, dtype: np.dtype[Any]) -> Array:
+    """Return the gradient of integers and complex numbers: a product of (OC/G, L) with (L, IC/G) per tap, image by image."""
+    total = np.zeros(p.w_shape, dtype)
     rows, cols = p.row_index(), p.col_index()
-    spread = ((p.dh * (p.kh - 1)) // p.sh, (p.dw * (p.kw - 1)) // p.sw)
-    width = p.ow + spread[1]
-    copies = p.g if p.ic // p.g < FEW_CHANNELS else 1
-    channels = p.ic * (min(p.sh, p.kh) * min(p.sw, p.kw) + (p.kh * p.kw if copies > 1 or p.ic < FEW_CHANNELS else 0)) + p.oc
-    fit = max(1, int(BLOCK_NBYTES // max(1, channels * width * np.dtype(dtype).itemsize)))
-    height = max(1, min(p.oh, fit - spread[0]))
-    images = max(1, fit // (height + spread[0]))
-    for n in range(0, p.mb, images):
-        for i in range(0, p.oh, height):
-            block = slice(i, min(i + height, p.oh))
-            needed = rows[i * p.sh : (block.stop - 1) * p.sh + p.dh * (p.kh - 1) + 1]
-            source = x[n : n + images]
-            total += _block_gradient(p, source, g[n : n + images, :, block], needed, cols, dtype)
+    with np.errstate(all="ignore"):
+        for n in range(p.mb):
+            source = _padded(p, x[n : n + 1].astype(dtype, copy=False), rows, cols)[0]
+            left = np.ascontiguousarray(g[n], dtype).reshape(p.g, p.oc // p.g, -1)
+            for r, s in np.ndindex(p.kh, p.kw):
+                u, v = r * p.dh, s * p.dw
+                window = source[:, u : u + (p.oh - 1) * p.sh + 1 : p.sh, v : v + (p.ow - 1) * p.sw + 1 : p.sw]
+                right = window.reshape(p.g, p.ic // p.g, -1).swapaxes(1, 2)
+                total[:, :, r, s] += np.matmul(left, right).reshape(p.oc, p.ic // p.g)
     return total
 
 
@@ -99,70 +176,6 @@ def _depthwise(p: ConvProblem, x: Array, g: Array) -> Array:
         pool.handle(threads), threads, np.ascontiguousarray(x), np.ascontiguousarray(g), result[:, 0], geometry
     )  # fmt: skip
     return result
-
-
-def _block_gradient(p: ConvProblem, x: Array, g: Array, rows: Any, cols: Any, dtype: Any) -> Array:
-    images, _, oh, ow = g.shape
-    spread = ((p.dh * (p.kh - 1)) // p.sh, (p.dw * (p.kw - 1)) // p.sw)
-    height, width = oh + spread[0], ow + spread[1]
-    phases: dict[tuple[int, int], Array] = {}
-
-    def phase(a: int, b: int) -> Array:
-        """Return every (sh, sw)-th element of the padded source from (a, b), as (IC, images, height, width)."""
-        if (a, b) not in phases:
-            made = np.zeros((p.ic, images, height, width), dtype)
-            found = _padded(p, x, rows[a :: p.sh][:height], cols[b :: p.sw][:width])
-            made[:, :, : found.shape[2], : found.shape[3]] = found.swapaxes(0, 1)
-            phases[a, b] = made
-        return phases[a, b]
-
-    def slices(r: int, s: int) -> tuple[Array, int, int]:
-        return phase(r * p.dh % p.sh, s * p.dw % p.sw), r * p.dh // p.sh, s * p.dw // p.sw
-
-    if height * width <= LARGEST_WASTE * oh * ow:
-        # A shift by (u, v) is a shift by u*width + v of the flattened planes.
-        gradient = np.zeros((p.oc, images, height, width), dtype)
-        gradient[:, :, :oh, :ow] = g.swapaxes(0, 1)
-        length = ((images - 1) * height + oh - 1) * width + ow
-
-        def operand(r: int, s: int) -> Array:
-            planes, u, v = slices(r, s)
-            first = u * width + v
-            return planes.reshape(p.g, p.ic // p.g, -1)[:, :, first : first + length]
-    else:
-        gradient = np.ascontiguousarray(g.swapaxes(0, 1), dtype)
-        length = images * oh * ow
-
-        def operand(r: int, s: int) -> Array:
-            planes, u, v = slices(r, s)
-            return planes[:, :, u : u + oh, v : v + ow].reshape(p.g, p.ic // p.g, -1)
-
-    left = gradient.reshape(p.g, p.oc // p.g, -1)[:, :, :length]
-    with np.errstate(all="ignore"):
-        result = _products(p, left, operand, length, dtype)
-        if dtype.kind in "fc" and not np.isfinite(result).all():
-            # The zeros between rows must not meet NaN: sum over the taps' own slices.
-            for r, s in np.ndindex(p.kh, p.kw):
-                planes, u, v = slices(r, s)
-                part = planes[:, :, u : u + oh, v : v + ow].reshape(p.g, p.ic // p.g, -1)
-                exact = np.ascontiguousarray(g.swapaxes(0, 1), dtype).reshape(p.g, p.oc // p.g, -1)
-                result[:, :, r, s] = np.matmul(exact, part.swapaxes(1, 2)).reshape(p.oc, p.ic // p.g)
-    return result
-
-
-def _products(p: ConvProblem, left: Array, operand: Callable[[int, int], Array], length: int, dtype: Any) -> Array:
-    """Return left @ operand(r, s)^T per group and tap; few channels go into one product with all taps."""
-    icg, ocg = p.ic // p.g, p.oc // p.g
-    if icg >= FEW_CHANNELS or p.kh * p.kw == 1:
-        result = np.empty((p.oc, icg, p.kh, p.kw), dtype)
-        for r, s in np.ndindex(p.kh, p.kw):
-            result[:, :, r, s] = np.matmul(left, operand(r, s).swapaxes(1, 2)).reshape(p.oc, icg)
-        return result
-    unrolled = np.empty((p.g, p.kh, p.kw, icg, length), dtype)
-    for r, s in np.ndindex(p.kh, p.kw):
-        unrolled[:, r, s] = operand(r, s)
-    product: Array = np.matmul(left, unrolled.reshape(p.g, -1, length).swapaxes(1, 2))
-    return product.reshape(p.g, ocg, p.kh, p.kw, icg).transpose(0, 1, 4, 2, 3).reshape(p.oc, icg, p.kh, p.kw)
 
 
 def _padded(p: ConvProblem, x: Array, rows: Any, cols: Any) -> Array:

@@ -92,7 +92,7 @@ def test_one_dimension_bias_and_unbatched_arrays() -> None:
 @pytest.mark.parametrize(
     ("channels", "groups", "kernel", "stride", "dilation"),
     [(20, 1, (3, 3), (1, 1), (1, 1)), (20, 1, (5, 3), (2, 2), (1, 1)), (3, 1, (3, 3), (2, 1), (2, 1)), (24, 24, (3, 3), (1, 1), (1, 1)),
-    (40, 2, (2, 2), (1, 3), (3, 1))],
+    (40, 2, (2, 2), (1, 3), (3, 1)), (1, 1, (3, 3), (1, 1), (1, 1))],
 )  # fmt: skip
 def test_weight_gradients_in_blocks_and_by_every_way_of_multiplying(
     channels: Any, groups: Any, kernel: Any, stride: Any, dilation: Any, monkeypatch: Any
@@ -108,10 +108,28 @@ def test_weight_gradients_in_blocks_and_by_every_way_of_multiplying(
         rows = slice(r * dilation[0], r * dilation[0] + (y.shape[2] - 1) * stride[0] + 1, stride[0])
         cols = slice(s * dilation[1], s * dilation[1] + (y.shape[3] - 1) * stride[1] + 1, stride[1])
         expected[o, c, r, s] = (padded[:, o // 2 * (channels // groups) + c, rows, cols] * g[:, o]).sum()
-    for nbytes, waste in ((2**25, 1.6), (2**25, 0.0), (20_000, 9.0), (1, 1.6)):
+    for pixels, nbytes in ((448, 2**20), (50, 2**20), (4, 2**20), (448, 1)):
+        monkeypatch.setattr(adjoint, "BLOCK_PIXELS", pixels)
         monkeypatch.setattr(adjoint, "BLOCK_NBYTES", nbytes)
-        monkeypatch.setattr(adjoint, "LARGEST_WASTE", waste)
         np.testing.assert_array_equal(grad.conv2d_weight(x, w.shape, g, *words), expected)
+
+
+@pytest.mark.parametrize(("channels", "oc", "kernel", "groups"), [(20, 37, 3, 1), (6, 37, 1, 1), (40, 34, 1, 2)])
+def test_weight_gradients_without_a_border_and_on_any_number_of_threads(channels: Any, oc: Any, kernel: Any, groups: Any) -> None:
+    rng = np.random.default_rng(6)
+    x = rng.standard_normal((3, channels, 16, 15))
+    shape = (oc, channels // groups, kernel, kernel)
+    g = rng.standard_normal((3, oc, 17 - kernel, 16 - kernel))
+    found = []
+    for threads in (1, 2, 5):
+        with fastconv.config(threads=threads):
+            found.append(grad.conv2d_weight(x, shape, g, groups=groups))
+    assert found[0].tobytes() == found[1].tobytes() == found[2].tobytes()
+    expected = np.zeros(shape)
+    for r, s in np.ndindex(kernel, kernel):
+        window = x[:, :, r : r + g.shape[2], s : s + g.shape[3]].reshape(3, groups, -1, *g.shape[2:])
+        expected[:, :, r, s] = np.einsum("ngohw,ngchw->goc", g.reshape(3, groups, -1, *g.shape[2:]), window).reshape(shape[:2])
+    np.testing.assert_allclose(found[0], expected, rtol=1e-12, atol=1e-12)
 
 
 def test_nan_reaches_only_the_weights_that_read_it() -> None:
