@@ -49,7 +49,7 @@ def aligned(values: Array) -> Array:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("n", [2, 3, 4, 5, 6, 9, 12, 16, 20, 27, 45, 50, 64, 72, 96, 144, 240, 432, 512])
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 6, 9, 12, 16, 20, 27, 45, 50, 64, 72, 96, 144, 240, 432, 512, 1280, 2048])
 def test_a_transform_has_numpy_s_frequencies_and_comes_back(n: int, dtype: str) -> None:
     lanes = host().lanes(np.dtype(dtype).itemsize)
     rng = np.random.default_rng(n)
@@ -180,6 +180,16 @@ def test_bits_do_not_depend_on_threads(name: str) -> None:
     assert one(x).tobytes() == two(x).tobytes()
 
 
+def test_threads_share_a_tile_that_is_alone_and_give_the_bits_of_one() -> None:
+    p = ConvProblem(1, 1, 1, 90, 80, 1, 25, 45, ph_lo=3, ph_hi=3, pw_lo=2, pw_hi=2)
+    x, w = arrays(p)
+    x[0, 0, 70, 33] = np.nan
+    one, three = (BY_NAME["fft:plane"].make_plan(p, w, threads=threads) for threads in (1, 3))
+    assert one.description.startswith("1 tile of")
+    assert three.workspace_nbytes < 3 * one.workspace_nbytes
+    assert one(x).tobytes() == three(x).tobytes()
+
+
 @pytest.mark.parametrize("name", sorted(BY_NAME))
 def test_max_workspace_is_obeyed_or_refused(name: str) -> None:
     p = ConvProblem(1, 1, 8, 100, 100, 8, 15, 15, dtype="float64")
@@ -233,7 +243,7 @@ def test_lines_are_transformed_whole(mode: str) -> None:
 
 
 def test_kernels_beyond_the_tiles_are_left_to_the_whole() -> None:
-    p = ConvProblem(1, 1, 1, 2, 5000, 1, 2, 1001)
+    p = ConvProblem(1, 1, 1, 2, 5000, 1, 2, 2501)
     assert BY_NAME["fft:tiles"].why_not(p) is not None
     assert BY_NAME["fft:plane"].why_not(p) is not None
     x, w = arrays(p)

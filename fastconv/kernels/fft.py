@@ -49,16 +49,17 @@ def _forward_from(plan, tw, src, src_step, dst, dst_step, moves_first, begin):  
 
 
 @jit
-def forward_taken(plan, taking, tw, one, one_step, two, two_step, column, column_step, dst, dst_step):  # type: ignore[no-untyped-def]
-    """Transform ``one[i] + i two[i]``, vectors of reals at any alignment, into `dst`; `column` is scratch for the elements.
+def forward_taken(plan, taking, tw, roots, one, two, step, column, column_step, dst, dst_step):  # type: ignore[no-untyped-def]
+    """Transform ``(one[i] + i two[i]) * conj(roots[i])``, vectors of reals at any alignment, into `dst`.
 
-    `taking` is the address of the first stage (`taking_stage`); the other parameters are as in `forward`.
+    `column` is scratch for the elements, `taking` the address of the first stage (`taking_stage`); the other parameters
+    are as in `forward`.
     """
     lr = word(plan, 0) // word(plan, FIRST_STAGE)
     if word(plan, 1) == 1:
-        call_function(taking, one, one_step, two, two_step, dst, dst_step, lr, tw)
+        call_function(taking, one, two, step, dst, dst_step, lr, tw, roots)
         return
-    call_function(taking, one, one_step, two, two_step, column, column_step, lr, tw)
+    call_function(taking, one, two, step, column, column_step, lr, tw, roots)
     _forward_from(plan, tw, column, column_step, dst, dst_step, False, 1)  # noqa: FBT003
 
 

@@ -117,30 +117,39 @@ def build_turn(module: Value, element: str, _: int) -> Value:
 
 
 def build_put(module: Value, element: str, _: int) -> Value:
-    """Write columns: the vectors at ``src + i*element`` to ``dst + i*dst_step``, their first `columns` lanes only.
+    """Write columns: elements times numbers, re to one place and im to another, their first `columns` lanes only.
 
-    Arguments: src, n, dst, dst_step, columns, flags. `src` points at the re or im of the first element. At `flags`, 0
-    is written to each lane of finite values, else NaN.
+    Arguments: src, roots, n, m, dst, far, dst_step, columns, flags. Of element i times number i at `roots`, (cos, sin)
+    each, re goes to ``dst + i*dst_step`` for i < n, im `far` bytes behind for i < m <= n. At `flags`, 0 is written to
+    each lane of finite values, else NaN.
     """
-    function, e = _start(module, element, "put", 6)
+    function, e = _start(module, element, "put", 9)
     if e is None:
         return function
-    b = e.b
-    src, n, dst, dst_step, columns, flags = function.args
-    width = e.lanes * e.nbytes
+    b, f = e.b, Butterflies(e)
+    src, roots, n, m, dst, far, dst_step, columns, flags = function.args
     mask = e.as_mask(e.range_mask(i64(0), columns))
 
     def rows(masked: bool) -> Value:  # noqa: FBT001
-        def row(i: Value, carried: list[Value]) -> list[Value]:  # noqa: ARG001
-            at, to, flag = carried
-            value = e.load(e.ptr(at), width)
+        def store(value: Value, to: Value) -> None:
             if masked:
                 e.masked_store(value, e.ptr(to), mask)
             else:
                 e.store(value, e.ptr(to))
-            return [b.add(at, i64(element_nbytes(e))), b.add(to, dst_step), e.fma(value, e.zero(), flag)]
 
-        return e.loop(n, [src, dst, e.zero()], row, "masked" if masked else "whole")[2]
+        def row(carried: list[Value], parts: int) -> list[Value]:
+            at, root, to, flag = carried
+            p = e.ptr(root)
+            # Swapped numbers are i times their conjugates.
+            im, re = f.twiddle(load_element(e, at, swapped=True), e.broadcast(p), e.broadcast(e.offset(p, 1)))
+            for value, place in ((re, to), (im, b.add(to, far)))[:parts]:
+                store(value, place)
+                flag = e.fma(value, e.zero(), flag)
+            return [b.add(at, i64(element_nbytes(e))), b.add(root, i64(2 * e.nbytes)), b.add(to, dst_step), flag]
+
+        word = "masked" if masked else "whole"
+        carried = e.loop(m, [src, roots, dst, e.zero()], lambda _, now: row(now, 2), f"{word}.both")
+        return e.loop(b.sub(n, m), carried, lambda _, now: row(now, 1), word)[3]
 
     with b.if_else(b.icmp_signed("<", columns, i64(e.lanes))) as (narrow, whole):
         with narrow:

@@ -12,8 +12,8 @@ import numpy.typing as npt
 #: Radices of the stages, with the measured cost of a stage per element relative to radix 4: from 8 on they spill.
 RADICES: dict[int, float] = {2: 1.0, 3: 1.0, 4: 1.0, 5: 2.1, 6: 1.4, 8: 1.75, 9: 3.0, 12: 2.4, 16: 3.0}
 #: Lengths of tiles, the product of at most this many radices.
-MAX_STAGES = 4
-MAX_LENGTH = 512
+MAX_STAGES = 5
+MAX_LENGTH = 2048
 #: Where the stages stand in the table of `stages`, and how many numbers each takes.
 FIRST_STAGE, STAGE_FIELDS = 2, 4
 

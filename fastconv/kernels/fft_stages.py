@@ -87,34 +87,43 @@ def build_stage(module: Value, element: str, radix: int, inverse: int) -> Value:
 
 
 def build_taking_stage(module: Value, element: str, radix: int, _: int) -> Value:
-    """Write a first forward stage that reads re and im from two places, vectors at any alignment.
+    """Write a first forward stage that reads re and im from two places, vectors at any alignment, and turns them.
 
-    Arguments: ``one, one_step, two, two_step, dst, dst_step, lr, tw``; otherwise as `build_stage`, of one block.
+    Arguments: ``one, two, step, dst, dst_step, lr, tw, roots``; otherwise as `build_stage`, of one block. Number i is
+    ``one[i] + i two[i]`` times the conjugate of number i at `roots`, (cos, sin) each.
     """
     function, b = new_function(module, f"fft_taking_{element}_{radix}", 8)
     if b is None:
         return function
     e = Emitter(module, b, element)
     f = Butterflies(e)
-    one, one_step, two, two_step, dst, dst_step, lr, tw = function.args
-    one_far, two_far, dst_far = (tuple(b.mul(b.mul(step, lr), i64(q)) for q in (1, 2, 3, 4)) for step in (one_step, two_step, dst_step))
+    one, two, step, dst, dst_step, lr, tw, roots = function.args
+    root_step = i64(2 * e.nbytes)
+    far, dst_far, root_far = (tuple(b.mul(b.mul(x, lr), i64(q)) for q in (1, 2, 3, 4)) for x in (step, dst_step, root_step))
 
-    def butterfly(at: Value, other: Value, to: Value, table: Value | None) -> None:
-        ones, twos, targets = (_distances(e, radix, x, far) for x, far in ((at, one_far), (other, two_far), (to, dst_far)))
+    def butterfly(at: Value, other: Value, to: Value, root: Value, table: Value | None) -> None:
+        ones, twos, targets, turns = (
+            _distances(e, radix, x, distance) for x, distance in ((at, far), (other, far), (to, dst_far), (root, root_far))
+        )
+
+        def load(q: int) -> Complex:
+            p = e.ptr(turns[q])
+            return f.twiddle((e.load(e.ptr(ones[q])), e.load(e.ptr(twos[q]))), e.broadcast(p), e.broadcast(e.offset(p, 1)))
 
         def store(q: int, x: Complex) -> None:
             store_element(e, x if table is None else _turn(f, x, table, q), targets[q])
 
-        f.transform(Lazy(radix, lambda q: (e.load(e.ptr(ones[q])), e.load(e.ptr(twos[q])))), store)
+        f.transform(Lazy(radix, load), store)
 
-    butterfly(one, two, dst, None)
-    steps = (one_step, two_step, dst_step, i64(2 * (radix - 1) * e.nbytes))
+    butterfly(one, two, dst, roots, None)
+    steps = (step, step, dst_step, root_step, i64(2 * (radix - 1) * e.nbytes))
 
     def turn(j: Value, inner: list[Value]) -> list[Value]:  # noqa: ARG001
         butterfly(*inner)
-        return [b.add(x, step) for x, step in zip(inner, steps, strict=True)]
+        return [b.add(x, distance) for x, distance in zip(inner, steps, strict=True)]
 
-    e.loop(b.sub(lr, i64(1)), [b.add(x, step) for x, step in zip((one, two, dst, tw), steps, strict=True)], turn, "turn")
+    starts = (one, two, dst, roots, tw)
+    e.loop(b.sub(lr, i64(1)), [b.add(x, distance) for x, distance in zip(starts, steps, strict=True)], turn, "turn")
     b.ret_void()
     return function
 

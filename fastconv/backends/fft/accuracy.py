@@ -20,8 +20,9 @@ def relative_bound(points: int, channels: int, u: float) -> float:
     gamma_2 for the complex product) and adds (u): eta = 2u + sqrt(2) gamma_2 per stage, as in Higham, Accuracy and
     Stability, section 24.1. That grows to t*eta / (1 - t*eta), norm-wise for the data and, path by path, element-wise
     for the spectrum of the weights. Three transforms and the products, summed over `channels`, add up; two real signals
-    that share a transform cost one more addition at either end and a factor sqrt(2). Proved for powers of two; a model
-    for other sizes, whose stages have other radices.
+    that share a transform cost one more addition at either end and a factor sqrt(2). The halves of a tile of a single
+    plane share one of points/2 points and cost a rounded factor at either end, as much as one more stage. Proved for
+    powers of two; a model for other sizes, whose stages have other radices.
     """
     eta = 2 * u + math.sqrt(2) * gamma(2, u)
     growth = math.log2(max(points, 2)) * eta + 2 * u

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,12 +12,19 @@ import numpy.typing as npt
 Index = npt.NDArray[np.int64]
 
 
+class Wrap(enum.Enum):
+    """What a tile's sum takes position u + length for: u, minus u, or minus u where not even padding is zero."""
+
+    SAME, NEGATIVE, NONE = range(3)
+
+
 @dataclass(frozen=True)
 class AxisTiles:
     """One axis cut into tiles of FFT length `length`, each giving `step` outputs (the last one maybe fewer).
 
     Tile t reads positions ``t*step .. t*step + length - 1`` of the padded axis and gives outputs ``t*step ..``.
-    A single tile may be shorter than the padded axis: positions `length` apart are then one.
+    A single tile may be shorter than the padded axis: positions `length` apart are then one (or one the negative of the
+    other).
     """
 
     length: int
@@ -24,7 +32,7 @@ class AxisTiles:
     count: int
 
 
-def axis_tiles(index: Index, outputs: int, span: int, length: int) -> AxisTiles | None:
+def axis_tiles(index: Index, outputs: int, span: int, length: int, wrap: Wrap = Wrap.SAME) -> AxisTiles | None:
     """Return the tiles of `length` for an axis, or None if the kernel does not fit into that length.
 
     Parameters
@@ -36,18 +44,24 @@ def axis_tiles(index: Index, outputs: int, span: int, length: int) -> AxisTiles 
     span : int
         Length of the (dilated) kernel.
     length : int
-        Length of the transform.
+        Length of the tile.
+    wrap : Wrap
+        What positions beyond the tile count as.
 
     Notes
     -----
     A circular correlation of length N is the linear one for all outputs if positions u and u + N read the same
     value wherever both are used. Zeros on the left may so share room with zeros on the right, and a circular
-    border needs no room at all when N is the length of the axis.
+    border needs no room at all when N is the length of the axis. A sum that wraps around with a minus sign lets only
+    zeros share room.
     """
     if length < span:
         return None
     folded = len(index) - length
-    if length >= outputs and (folded <= 0 or np.array_equal(index[:folded], index[length:])):
+    can_share = folded <= 0 or (wrap is not Wrap.NONE and np.array_equal(index[:folded], index[length:]))
+    if wrap is Wrap.NEGATIVE and folded > 0:
+        can_share = can_share and bool((index[length:] < 0).all())
+    if length >= outputs and can_share:
         return AxisTiles(length, outputs, 1)
     step = length - span + 1
     return AxisTiles(length, step, -(-outputs // step))

@@ -32,13 +32,13 @@ from fastconv.problem import ConvProblem
 
 
 class PlaneFFT(Algorithm):
-    """Overlap-save with two tiles of a plane in one complex transform, vectors along the columns."""
+    """Overlap-save with the halves of a tile in one complex transform, vectors along the columns."""
 
     name = "fft:plane"
     rounding = "normwise"
     accuracy = "standard"
     dtypes = ("float32", "float64")
-    summary = "overlap-save with generated tile FFTs, two tiles of a plane at a time: images, large depthwise planes"
+    summary = "overlap-save with generated tile FFTs, one tile of a plane at a time: images, large depthwise planes"
 
     def why_not(self, problem: ConvProblem) -> str | None:
         """Return the reason if channels or stride phases are summed, for other dtypes and for kernels larger than the tiles."""
@@ -65,10 +65,11 @@ class PlaneFFT(Algorithm):
             return Work(flops=math.inf, nbytes=math.inf)
         lanes = machine.target.lanes(np.dtype(problem.dtype).itemsize)
         per_cycle = FLOPS_PER_LANE_AND_CYCLE * lanes
-        pairs = problem.oc * -(-t.items // 2)
+        tiles = problem.oc * t.items
         return Work(
             flops=t.cycles * per_cycle, nbytes=float(problem.x_nbytes + problem.out_nbytes), calls=1,
-            setup_flops=t.cycles / (2 * pairs) * problem.oc * per_cycle, setup_nbytes=2.0 * t.spectra_nbytes, parallelism=pairs,
+            setup_flops=t.cycles / (2 * tiles) * problem.oc * per_cycle, setup_nbytes=2.0 * t.spectra_nbytes,
+            parallelism=tiles * t.height // lanes,
         )  # fmt: skip
 
     def workspace_nbytes(self, problem: ConvProblem, threads: int, max_workspace: int | None) -> int | None:
@@ -111,17 +112,22 @@ class PlanePlan(TilesPlan):
         g = super()._geometry(code)
         g[k.Z_ROW] = row_nbytes(int(g[k.TW] // g[k.LANES]))
         g[k.U_STEP] = 2 * g[k.SIZE] * g[k.TH] * g[k.TW]
+        g[[k.PARTS, k.ITEMS]] = self._tiling.parts, self._tiling.items
         return g
 
     def _function_addresses(self) -> Array:
         return element_functions(self.problem.dtype, are_planes=True)
 
+    def points(self) -> int:
+        """Return the points of a transform, half of those of a tile."""
+        return self._tiling.height * self._tiling.width
+
     def transforms(self) -> int:
-        """Return how many complex transforms of a tile a call takes, forward and back."""
-        return 2 * self.problem.oc * -(-self._tiling.items // 2)
+        """Return how many complex transforms of half a tile a call takes, forward and back."""
+        return 2 * self.problem.oc * self._tiling.items
 
     def _weight_spectra(self) -> tuple[Array, int]:
-        """Transform the weights, taps reversed modulo the tile."""
+        """Transform the weights, taps reversed modulo the tile; what wraps around changes its sign."""
         p, t = self.problem, self._tiling
         th, tw = t.height, t.width
         points, lanes = th * tw, int(self._g[k.LANES])
@@ -129,26 +135,31 @@ class PlanePlan(TilesPlan):
         self._middle, self._taking = middle(tw, p.dtype), taking_stage(th, p.dtype)
         planes = np.zeros((p.oc, t.rows.length, t.cols.length), p.dtype)
         planes[:, (-np.arange(p.kh) % t.rows.length)[:, np.newaxis], -np.arange(p.kw) % t.cols.length] = scaled
+        planes[:, 1:] *= -1
+        if t.is_folded:
+            planes[:, :, 1:] *= -1
+        angle = -np.pi / (2 * th) * np.arange(th)
+        self._roots = np.stack([np.cos(angle), np.sin(angle)], 1).astype(p.dtype)
         spectra, spectra_at = aligned_empty(t.spectra_nbytes)
         self._twists = 0
-        if t.folds:
+        if t.is_folded:
             self._twists = spectra_at + p.oc * 2 * points * p.itemsize
             place = spectra[self._twists - address(spectra) :][: 2 * points * p.itemsize].view(p.dtype).reshape(th // lanes, tw, 2, lanes)
-            angle = -2 * np.pi / points * (frequencies(th)[:, np.newaxis] * np.arange(tw)).reshape(-1, lanes, tw).swapaxes(1, 2)
+            angle = -2 * np.pi / points * ((frequencies(th) - 0.25)[:, np.newaxis] * np.arange(tw)).reshape(-1, lanes, tw).swapaxes(1, 2)
             np.cos(angle, out=place[:, :, 0], casting="same_kind")
             np.sin(angle, out=place[:, :, 1], casting="same_kind")
-        scratch, scratch_at = aligned_empty(self.threads * self._scratch_nbytes)
-        scratch[:] = 0
+        threads = self.threads if t.parts == 1 else 1
+        scratch, scratch_at = aligned_empty(threads * self._scratch_nbytes + self._shared_nbytes)
         v = self._view(scratch_at)
-        v[[k.X, k.SPECTRA, k.TAKING, k.TWISTS]] = address(planes), spectra_at, self._taking, self._twists
+        v[[k.X, k.SPECTRA, k.TAKING, k.TWISTS, k.ROOTS]] = address(planes), spectra_at, self._taking, self._twists, address(self._roots)
         tables = address(self._functions), address(self._g), address(v)
-        fft_plane.transform_planes(pool.handle(self.threads), self.threads, *tables, p.oc)
+        fft_plane.transform_planes(pool.handle(threads), threads, *tables, p.oc)
         del scratch
         return spectra, spectra_at
 
     def _run(self, v: Array) -> None:
         p = self.problem
-        v[[k.MIDDLE, k.TAKING, k.TWISTS]] = self._middle, self._taking, self._twists
+        v[[k.MIDDLE, k.TAKING, k.TWISTS, k.ROOTS]] = self._middle, self._taking, self._twists, address(self._roots)
         padding = np.dtype(p.dtype).type(p.padding_value)
         tables = address(self._functions), address(self._g), address(v)
-        fft_plane.convolve_planes(pool.handle(self.threads), self.threads, *tables, padding, self._tiling.items, p.oc)
+        fft_plane.convolve_planes(pool.handle(self.threads), self.threads, *tables, padding, p.oc * self._tiling.items)

@@ -52,7 +52,7 @@ def aligned_empty(nbytes: int) -> tuple[Array, int]:
 
 
 class TilesFFT(Algorithm):
-    """Overlap-save with tiles of up to 512 x 512 points, channels summed by small complex matrix products.
+    """Overlap-save with generated tile transforms, channels summed by small complex matrix products.
 
     Stride and dilation are resolved into phases; a single tile may use zeros on both sides, or a circular border, as
     the period of the transform.

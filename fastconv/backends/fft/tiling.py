@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastconv.backends.fft.geometry import AxisTiles, Index, axis_tiles
+from fastconv.backends.fft.geometry import AxisTiles, Index, Wrap, axis_tiles
 from fastconv.kernels import fft_lengths
 from fastconv.kernels.borders import source_index
 from fastconv.kernels.fft_fields import CHANNELS, COLUMNS, DESCRIPTIONS_NBYTES, TILES
@@ -24,7 +24,7 @@ from fastconv.problem import ConvProblem
 STAGE_CYCLES = 4.0
 #: Bringing a slot in or out: copy, transposition, store.
 ROW_CYCLES = 6.0
-#: A call for one row of a lane (a third of it where one call does a whole slot).
+#: A call for one row of a lane (a third of it where one call does a whole slot), for a column or row of a plane.
 CALL_CYCLES = 60.0
 #: Taking two signals apart or putting them together, with one write or read of a spectrum outside the first caches.
 SPECTRUM_CYCLES = 8.0
@@ -102,20 +102,29 @@ def phases_of(p: ConvProblem) -> tuple[AxisPhases, AxisPhases]:
     )
 
 
-def tilings_of(axis: AxisPhases, multiple: int = 1) -> list[AxisTiles]:
-    """Return the tilings worth looking at, lengths multiples of `multiple`: of equal number of tiles, the cheapest transforms."""
-    best: dict[int, AxisTiles] = {}
+def phase_tiles(axis: AxisPhases, length: int, wrap: Wrap = Wrap.SAME) -> AxisTiles | None:
+    """Return the tiles of `length` that do for all phases of an axis, or None."""
+    tiles = [axis_tiles(row, axis.dense_outputs, axis.taps, length, wrap) for row in axis.index.reshape(-1, axis.index.shape[2])]
+    fitting = [t for t in tiles if t is not None]
+    return max(fitting, key=lambda t: t.count) if len(fitting) == len(tiles) else None
+
+
+def tilings_of(axis: AxisPhases, multiple: int = 1, parts: int = 1, wrap: Wrap = Wrap.SAME) -> list[AxisTiles]:
+    """Return the tilings worth looking at: of equal number of tiles, the cheapest transforms.
+
+    Tiles are `parts` times as long as their transforms, and those multiples of `multiple`.
+    """
+    best: dict[int, tuple[float, AxisTiles]] = {}
     for length in fft_lengths.lengths():
-        if length % multiple:
+        if length % multiple or length * parts > fft_lengths.MAX_LENGTH:
             continue
-        tiles = [axis_tiles(row, axis.dense_outputs, axis.taps, length) for row in axis.index.reshape(-1, axis.index.shape[2])]
-        if any(t is None for t in tiles):
+        chosen = phase_tiles(axis, length * parts, wrap)
+        if chosen is None:
             continue
-        chosen = max((t for t in tiles if t is not None), key=lambda t: t.count)
-        old = best.get(chosen.count)
-        if old is None or length * fft_lengths.stage_cost(length) < old.length * fft_lengths.stage_cost(old.length):
-            best[chosen.count] = chosen
-    return sorted(best.values(), key=lambda t: t.length)
+        cost = length * fft_lengths.stage_cost(length)
+        if chosen.count not in best or cost < best[chosen.count][0]:
+            best[chosen.count] = cost, chosen
+    return sorted((t for _, t in best.values()), key=lambda t: t.length)
 
 
 @functools.lru_cache(maxsize=256)
@@ -147,8 +156,10 @@ class Tiling:
         Size of the weights' spectra.
     shared_nbytes, thread_nbytes : int
         Workspace of a call: spectra of source and result, and for each thread.
-    folds : int
-        If not 0, the transform of a line, `cols.length` long, goes as one of so many rows.
+    height : int
+        Rows of the transform of a tile.
+    parts : int
+        Into how many parts a tile is cut for the threads.
     """
 
     rows: AxisTiles
@@ -161,25 +172,29 @@ class Tiling:
     spectra_nbytes: int
     shared_nbytes: int
     thread_nbytes: int
-    folds: int = 0
+    height: int
+    parts: int = 1
 
     @property
-    def height(self) -> int:
-        """Rows of the transform of a tile."""
-        return self.folds or self.rows.length
+    def halves(self) -> int:
+        """Tell how many halves of a tile share a transform: 2 for single planes."""
+        return 2 if self.place == COLUMNS else 1
 
     @property
     def width(self) -> int:
         """Columns of the transform of a tile."""
-        return self.cols.length // (self.folds or 1)
+        return self.rows.length * self.cols.length // (self.halves * self.height)
+
+    @property
+    def is_folded(self) -> bool:
+        """Tell whether the transform of a line goes as that of rows."""
+        return self.width != self.cols.length
 
     def __str__(self) -> str:
-        points = f"{self.cols.length} points, as" if self.folds else ""
+        rows = self.halves * self.height
+        shape = f"{self.cols.length} points, as {rows}x{self.width}" if self.is_folded else f"{rows}x{self.width} points"
         what = {CHANNELS: "channels", TILES: "tiles", COLUMNS: "columns"}[self.place]
-        return " ".join(
-            f"{self.items} tile{'s' * (self.items != 1)} of {points} {self.height}x{self.width}{'' if points else ' points'}, "
-            f"{what} in the vectors, {self.spectra_nbytes} bytes of spectra".split()
-        )
+        return f"{self.items} tile{'s' * (self.items != 1)} of {shape}, {what} in the vectors, {self.spectra_nbytes} bytes of spectra"
 
 
 @dataclass(frozen=True)
@@ -288,7 +303,7 @@ def _fit(
         return None
     vectors = -(-items // unit)
     cycles, nbytes = _model(channels, axes, rows, cols, place, lanes, items, vectors, at_once, spectra, per_thread)
-    return Tiling(rows, cols, place, items, at_once, cycles, nbytes, spectra, shared, per_thread)
+    return Tiling(rows, cols, place, items, at_once, cycles, nbytes, spectra, shared, per_thread, th)
 
 
 def _model(
