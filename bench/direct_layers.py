@@ -2,7 +2,8 @@
 
     python bench/direct_layers.py [--threads 1 2] [--layers WORD ...] [--dense] [--dtype float64] [--rounds 6] [--alone]
     python bench/direct_layers.py --nhwc [...]         the same layers on channels-last arrays, against NCHW
-    python bench/direct_layers.py --complex [...]      ... in complex64, as a share of four real products at the peak
+    python bench/direct_layers.py --complex [...]      ... in complex64, as a share of four real products at the peak, against
+                                                       the other direct variants
 
 Times are the best and the median of all calls in milliseconds, weights prepared, NumPy arrays in, result into the same
 array each time. The peak is measured between the calls, so a clock that drifts meets both. "best other" is the fastest of
@@ -131,13 +132,16 @@ def against_nchw(case: Case, algorithm: Algorithm, threads: int, options: argpar
 
 
 def in_complex(case: Case, algorithm: Algorithm, threads: int, options: argparse.Namespace) -> list[str]:
-    """Return the cells of a row: times in complex64, share of the peak, and the plan's workspace."""
+    """Return the cells of a row: times in complex64, share of the peak, the plan's workspace, the other variants' times."""
     p = case.problem.replace(dtype="complex64")
-    x, w = (array + 1j * array[::-1] for array in (case.x, case.w))
-    times, peak = alternate({"ours": call_of(algorithm, p, x, w, threads)}, options.rounds, "float32", threads)
+    x, w = ((array + 1j * np.flip(array)).astype(p.dtype) for array in (case.x, case.w))
+    rows = [algorithm, *(row for row in ALGORITHMS if row.name != algorithm.name and row.why_not(p) is None)]
+    times, peak = alternate({row.name: call_of(row, p, x, w, threads) for row in rows}, options.rounds, "float32", threads)
     workspace = algorithm.workspace_nbytes(p, threads, None) or 0
-    best = times["ours"].best
-    return [algorithm.name, f"{best * 1e3:.3f}", f"{p.flops / best / peak:.0%}", f"{workspace / 2**10:.0f}", f"{p.x_nbytes / 2**10:.0f}"]
+    best = times.pop(algorithm.name).best
+    others = ", ".join(f"{name} {t.best * 1e3:.3f}" for name, t in times.items())
+    sizes = f"{workspace / 2**10:.0f}", f"{p.x_nbytes / 2**10:.0f}"
+    return [algorithm.name, f"{best * 1e3:.3f}", f"{p.flops / best / peak:.0%}", *sizes, others]
 
 
 def main() -> None:
@@ -159,12 +163,13 @@ def main() -> None:
     if options.nhwc:
         row, columns = against_nchw, ["variant", "NCHW", "NHWC", "NHWC / NCHW"]
     elif options.complex:
-        row, columns = in_complex, ["variant", "best", "of peak", "workspace KiB", "x KiB"]
+        row, columns = in_complex, ["variant", "best", "of peak", "workspace KiB", "x KiB", "other variants"]
     for threads in options.threads:
         print(f"\n{threads} thread{'s' * (threads > 1)}, ms\n\n| layer | {' | '.join(columns)} |\n|{'---|' * (1 + len(columns))}")
         ratios = []
         for case in cases(options):
-            algorithm = algorithm_for(case.problem, threads, dense=options.dense or options.complex)
+            p = case.problem.replace(dtype="complex64") if options.complex else case.problem
+            algorithm = algorithm_for(p, threads, dense=options.dense)
             if algorithm is not None:
                 cells = row(case, algorithm, threads, options)
                 print(f"| {case.name} | {' | '.join(cells)} |", flush=True)

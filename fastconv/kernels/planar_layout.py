@@ -22,7 +22,7 @@ class RegisterTile(NamedTuple):
 
 
 def choose_tile(
-    kernel: tuple[int, int], stride: tuple[int, int], channels: tuple[int, int], extent: tuple[int, int], target: Target
+    kernel: tuple[int, int], stride: tuple[int, int], channels: tuple[int, int], extent: tuple[int, int], target: Target, parts: int = 1
 ) -> RegisterTile:
     """Return the register tile for a kernel.
 
@@ -31,10 +31,12 @@ def choose_tile(
     kernel, stride : (int, int)
         Along height and width.
     channels : (int, int)
-        Input and output channels per group.
+        Real input and output channels per group.
     extent : (int, int)
         Rows of the result, and vectors in a row (rounded up).
     target : Target
+    parts : int
+        Real channels that stay together in a tile.
 
     Notes
     -----
@@ -49,7 +51,7 @@ def choose_tile(
     rows, vectors = extent
     has_many = target.registers >= 32
     if outputs > 1:
-        mo = largest_block(outputs)
+        mo = largest_block(outputs, parts)
         r, v = {2: (2, 3), 3: (1, 4), 4: (1, 3), 5: (1, 2), 6: (1, 2), 7: (1, 1), 8: (1, 1)}.get(mo, (4, 3))
         v = v if target.has_fma else min(v, 2)
         reloads = kh * kw > 25
@@ -70,12 +72,9 @@ def choose_tile(
     return RegisterTile(mo, min(r, rows), v, reloads)
 
 
-def largest_block(outputs: int) -> int:
-    """Return how many output channels a tile computes at once: the best divisor."""
-    for mo in (4, 6, 5, 3, 8, 7, 2):
-        if outputs % mo == 0:
-            return mo
-    return 1
+def largest_block(outputs: int, parts: int) -> int:
+    """Return how many output channels a tile computes at once: the best divisor that is a multiple of `parts`."""
+    return next((mo for mo in (4, 6, 5, 3, 8, 7, 2) if outputs % mo == 0 == mo % parts), 1)
 
 
 class Columns(NamedTuple):

@@ -1,4 +1,4 @@
-"""Packing of a strip of source rows with their borders, split by column phase, for `fastconv.kernels.planar`."""
+"""Packing of a strip of source rows with their borders, split by part and column phase, for `fastconv.kernels.planar`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ class _Pack(Emitter):
 
     def __init__(self, module: Value, builder: Value, element: str, spec: PlanarSpec, geometry: Value) -> None:
         super().__init__(module, builder, element)
-        self.sw = spec.sw
+        self.sw, self.parts = spec.sw, spec.parts
         table = self.ptr(geometry)
         self.g = {name: builder.load(builder.gep(table, [i64(i)], source_etype=I64), typ=I64, align=8) for i, name in enumerate(GEOMETRY)}
 
+    def part_pointer(self, row: Value, part: int) -> Value:
+        """Return the pointer to the row of one part: the real or the imaginary numbers."""
+        return self.offset_nbytes(row, self.b.mul(self.g["reduction_step"], i64(part))) if part else row
+
     def phase_pointer(self, row: Value, column: Value) -> Value:
-        """Return the pointer to a padded column in a packed row."""
+        """Return the pointer to a padded column in the packed row of a part."""
         b = self.b
         if self.sw == 1:
             return self.offset(row, column)
@@ -29,18 +33,21 @@ class _Pack(Emitter):
     def pack_row(self, packed: Value, source: Value, column_nbytes: Value, fill: Value) -> None:
         """Copy one source row: slack, then whole vectors, then single columns, then the margins."""
         b, g, lanes = self.b, self.g, self.lanes
-        for phase in range(self.sw):
-            start = self.offset_nbytes(packed, b.add(g["slack"], b.mul(g["phase"], i64(phase))))
-            for k in range(SLACK_VECTORS):
-                self.store(self.zero(), self.offset(start, k * lanes))
+        parts = [self.part_pointer(packed, part) for part in range(self.parts)]
+        for part in parts:
+            for phase in range(self.sw):
+                start = self.offset_nbytes(part, b.add(g["slack"], b.mul(g["phase"], i64(phase))))
+                for k in range(SLACK_VECTORS):
+                    self.store(self.zero(), self.offset(start, k * lanes))
         done = i64(0)
         if self.sw <= 2:
-            done = self._copy_vectors(packed, source, column_nbytes)
+            done = self._copy_vectors(parts, source, column_nbytes)
 
         def column(i: Value, _: list[Value]) -> list[Value]:
             c = b.add(done, i)
-            value = self.load_scalar(self.offset_nbytes(source, b.mul(c, column_nbytes)))
-            b.store(value, self.phase_pointer(packed, b.add(c, g["shift"])), align=self.nbytes)
+            place = self.offset_nbytes(source, b.mul(c, column_nbytes))
+            for k, part in enumerate(parts):
+                b.store(self.load_scalar(self.offset(place, k)), self.phase_pointer(part, b.add(c, g["shift"])), align=self.nbytes)
             return []
 
         self.loop(b.sub(g["width"], done), [], column, "column")
@@ -50,54 +57,67 @@ class _Pack(Emitter):
             twice = b.shl(i, i64(1))
             to, origin = (b.load(b.gep(table, [index], source_etype=I64), typ=I64, align=8) for index in (twice, b.add(twice, i64(1))))
             place = self.offset_nbytes(source, b.mul(origin, column_nbytes))
-            value = self.load_scalar(b.select(b.icmp_signed("==", origin, i64(PAD_ROW)), fill, place))
-            b.store(value, self.offset_nbytes(packed, to), align=self.nbytes)
+            place = b.select(b.icmp_signed("==", origin, i64(PAD_ROW)), fill, place)
+            for k, part in enumerate(parts):
+                b.store(self.load_scalar(self.offset(place, k)), self.offset_nbytes(part, to), align=self.nbytes)
             return []
 
         self.loop(g["margin_count"], [], margin, "margin")
 
-    def _copy_vectors(self, packed: Value, source: Value, column_nbytes: Value) -> Value:
+    def _copy_vectors(self, parts: list[Value], source: Value, column_nbytes: Value) -> Value:
         """Copy what whole vectors cover (the last one overlaps) and return the number of columns done."""
         b, g, lanes = self.b, self.g, self.lanes
         step = self.sw * lanes
-        is_unit = b.icmp_signed("==", column_nbytes, i64(self.nbytes))
+        is_unit = b.icmp_signed("==", column_nbytes, i64(self.parts * self.nbytes))
         fits = b.and_(is_unit, b.icmp_signed(">=", g["width"], i64(step)))
         covered = g["width"] if self.sw == 1 else b.and_(g["width"], i64(-2))
         covered = b.select(fits, covered, i64(0))
         last = b.sub(covered, i64(step))
-        parts = [self.phase_pointer(packed, b.add(g["shift"], i64(phase))) for phase in range(self.sw)]
+        # Column by column, parts innermost: the order in which they are taken apart.
+        places = [self.phase_pointer(part, b.add(g["shift"], i64(phase))) for phase in range(self.sw) for part in parts]
 
         def vector(i: Value, _: list[Value]) -> list[Value]:
             c = b.mul(i, i64(step))
             c = b.select(b.icmp_signed("<", c, last), c, last)
-            start = self.offset(source, c)
-            vectors = [self.load(self.offset(start, v * lanes)) for v in range(self.sw)]
-            if self.sw == 2:
-                vectors = [self.shuffle(vectors[0], vectors[1], range(odd, 2 * lanes, 2)) for odd in (0, 1)]
+            start = self.offset(source, c if self.parts == 1 else b.shl(c, i64(1)))
+            vectors = self.taken_apart([self.load(self.offset(start, v * lanes)) for v in range(len(places))])
             index = c if self.sw == 1 else b.ashr(c, i64(1))
-            for part, value in zip(parts, vectors, strict=True):
-                self.store(value, self.offset(part, index))
+            for place, value in zip(places, vectors, strict=True):
+                self.store(value, self.offset(place, index))
             return []
 
         self.loop(b.sdiv(b.add(covered, i64(step - 1)), i64(step)), [], vector, "vector")
         return covered
+
+    def taken_apart(self, vectors: list[Value]) -> list[Value]:
+        """Return every n-th element of n = 1, 2 or 4 neighbouring vectors, from the first, from the second, ..."""
+        n = len(vectors)
+        if n == 1:
+            return vectors
+        pairs = list(zip(vectors[::2], vectors[1::2], strict=True))
+        even, odd = (
+            self.taken_apart([self.shuffle(low, high, range(first, 2 * self.lanes, 2)) for low, high in pairs]) for first in (0, 1)
+        )
+        return [value for pair in zip(even, odd, strict=True) for value in pair]
 
 
 def build_pack(module: Value, element: str, *values: int) -> Value:
     """Write the packing for the kernel of ``PlanarSpec(*values)``; an empty function if it reads in place.
 
     Arguments of the function, all i64: address of the geometry, of the scratch, of the source (at column 0), of
-    the row table's first entry, number of rows, number of planes, step from plane to plane in bytes.
+    the row table's first entry, number of rows, number of channels, step from channel to channel in bytes.
 
     Notes
     -----
     A packed row holds the padded columns j = 0 .. split by phase j % sw, so that a tap of a strided kernel reads
-    neighbouring elements; rows follow one another, planes too::
+    neighbouring elements, of each part of each channel; rows follow one another::
 
-        phase 0: columns 0, sw, 2*sw, ... | zeros to a whole vector
-        phase 1: columns 1, sw + 1, ...   | zeros to a whole vector
+        channel 0, part 0, phase 0: columns 0, sw, 2*sw, ... | zeros to a whole vector
+                           phase 1: columns 1, sw + 1, ...   | zeros to a whole vector
+        channel 0, part 1 (imaginary numbers), phase 0: ...
+        channel 1, part 0, ...
 
-    Each element is read once and written once.
+    Parts are `reduction_step` apart. Each element is read once and written once.
     """
     function, builder = new_function(module, "planar_pack_" + "_".join(map(str, (element, *values))), 7)
     if builder is None:
@@ -106,12 +126,12 @@ def build_pack(module: Value, element: str, *values: int) -> Value:
     if not spec.split:
         builder.ret_void()
         return function
-    geometry, scratch, src, rows, row_count, planes, plane_step = function.args
+    geometry, scratch, src, rows, row_count, channels, channel_step = function.args
     e = _Pack(module, builder, element, spec, geometry)
     table, g = e.ptr(rows), e.g
-    pad_row, unit = e.ptr(g["pad_row"]), i64(e.nbytes)
+    pad_row, unit = e.ptr(g["pad_row"]), i64(spec.parts * e.nbytes)
 
-    def plane(_: Value, carried: list[Value]) -> list[Value]:
+    def channel(_: Value, carried: list[Value]) -> list[Value]:
         def row(j: Value, packed: list[Value]) -> list[Value]:
             offset = builder.load(builder.gep(table, [j], source_etype=I64), typ=I64, align=8)
             is_padding = builder.icmp_signed("==", offset, i64(PAD_ROW))
@@ -121,8 +141,9 @@ def build_pack(module: Value, element: str, *values: int) -> Value:
             return [e.offset_nbytes(packed[0], g["packed_row"])]
 
         e.loop(row_count, [carried[1]], row, "row")
-        return [e.offset_nbytes(carried[0], plane_step), e.offset_nbytes(carried[1], g["reduction_step"])]
+        step = builder.mul(g["reduction_step"], i64(spec.parts))
+        return [e.offset_nbytes(carried[0], channel_step), e.offset_nbytes(carried[1], step)]
 
-    e.loop(planes, [e.ptr(src), e.ptr(scratch)], plane, "plane")
+    e.loop(channels, [e.ptr(src), e.ptr(scratch)], channel, "channel")
     builder.ret_void()
     return function

@@ -17,16 +17,14 @@ from fastconv.kernels.simd import keepalive
 from fastconv.kernels.spec import spec_array
 from fastconv.kernels.threads import parallel_for
 
-REDUCTION, WEIGHTS_STEP, DST_STEP, BIAS_STEP, RESIDUAL_STEP = map(
-    GEOMETRY.index, ("reduction", "weights_step", "dst_step", "bias_step", "residual_step")
-)
+WEIGHTS_STEP, DST_STEP, BIAS_STEP, RESIDUAL_STEP = map(GEOMETRY.index, ("weights_step", "dst_step", "bias_step", "residual_step"))
 DST_ROW, RESIDUAL_ROW, TASKS, STRIPS, CHUNKS = map(GEOMETRY.index, ("dst_row", "residual_row", "tasks", "strips", "chunks"))
 ALL_ROWS, ALL_PLANES, BLOCKS = map(GEOMETRY.index, ("all_rows", "all_planes", "blocks"))
 SRC_IMAGE, SRC_GROUP, SRC_CHANNEL, DST_IMAGE, RESIDUAL_IMAGE = map(
     GEOMETRY.index, ("src_image", "src_group", "src_channel", "dst_image", "residual_image")
 )
 ROW_TABLE, PACKED_ROWS, PACKED_NBYTES = map(GEOMETRY.index, ("row_table", "packed_rows", "packed_nbytes"))
-TILE_ROWS, ROW_STRIDE, ROW_SPAN, PACKED_PLANES = map(GEOMETRY.index, ("tile_rows", "row_stride", "row_span", "packed_planes"))
+TILE_ROWS, ROW_STRIDE, ROW_SPAN, PACKED_CHANNELS = map(GEOMETRY.index, ("tile_rows", "row_stride", "row_span", "packed_channels"))
 KERNEL, PACK = map(GEOMETRY.index, ("kernel", "pack"))
 #: Packed rows start on a cache line.
 ALIGNMENT = 64
@@ -86,9 +84,15 @@ def planar_task(i: int, _tid: int, geometry: Any, src: int, weights: int, dst: i
         scratch = np.empty(g[PACKED_NBYTES] + ALIGNMENT, np.uint8)
         packed = (scratch.ctypes.data + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
         count = (bottom - top - 1) * g[ROW_STRIDE] + g[ROW_SPAN]
-        planes = g[REDUCTION] * (end - p) if g[PACKED_PLANES] else g[REDUCTION]
-        call_function(g[PACK], address, packed, source, rows, count, planes, g[SRC_CHANNEL])
-        call_function(g[KERNEL], address, packed, taps, target, offsets, added, g[PACKED_ROWS], bottom - top, end - p)
+        # A group's planes at a time, which find their source in a cache near by.
+        at_once = min(end - p, g[BLOCKS])
+        for k in range(0, end - p, at_once):
+            call_function(g[PACK], address, packed, source, rows, count, g[PACKED_CHANNELS], g[SRC_CHANNEL])
+            call_function(
+                g[KERNEL], address, packed, taps + k * g[WEIGHTS_STEP], target + k * g[DST_STEP], offsets + k * g[BIAS_STEP],
+                added + k * g[RESIDUAL_STEP], g[PACKED_ROWS], bottom - top, at_once,
+            )  # fmt: skip
+            source += g[SRC_GROUP]
         keepalive(scratch)
     keepalive(geometry)
 

@@ -14,7 +14,7 @@ PAD_ROW = -(1 << 62)
 
 #: Runtime parameters in one array of int64, in this order. Strides and steps are in bytes.
 GEOMETRY = (
-    "reduction",  # input channels summed per output, and
+    "reduction",  # real input channels summed per output, and
     "reduction_step",  # the distance between them
     "src_step", "weights_step", "dst_step", "bias_step", "residual_step",  # from plane to plane
     "dst_row", "dst_channel",  # rows of the result; the MO channels of a tile
@@ -26,7 +26,7 @@ GEOMETRY = (
     "phase",  # distance between the column phases of a split row
     "activation", "limits",  # code, address of (low, high), see `fastconv.kernels.epilogue`
     # packing (`fastconv.kernels.planar_pack`)
-    "packed_row",  # bytes of a packed row
+    "packed_row",  # bytes of a packed row, all channels and parts
     "width", "src_column",  # columns of the source and the distance between them
     "shift",  # columns of left padding
     "margins", "margin_count",  # pairs (byte offset in the packed row, in the source row or PAD_ROW)
@@ -42,10 +42,10 @@ GEOMETRY = (
     "src_image", "src_group", "src_channel", "dst_image", "residual_image",
     "row_table", "packed_rows",  # address of the row table; address of the table of packed rows
     "packed_nbytes",  # scratch of a task, 0 = the source is read in place
+    "packed_channels",  # elements per pixel that are packed at a time, complex ones counted once
     "tile_rows",  # R
     "row_stride",  # source rows from output row to output row
     "row_span",  # padded source rows that one output row reads
-    "packed_planes",  # 1 if each plane of a task has a source of its own
 )  # fmt: skip
 
 
@@ -80,7 +80,7 @@ class PlanarSpec(NamedTuple):
     Attributes
     ----------
     mo, r, v : int
-        Register tile: output channels, rows, vectors.
+        Register tile: real output channels, rows, vectors.
     rest : int
         Vectors of the one narrower tile of a row, 0 = none.
     kh, kw, sh, sw, dh, dw : int
@@ -102,6 +102,9 @@ class PlanarSpec(NamedTuple):
         1 if weights are loaded anew for each row of the kernel instead of being kept in registers.
     epilogue : int
         Sum of `BIAS`, `RESIDUAL` and `ACTIVATION`.
+    parts : int
+        Real numbers of an element of source, result and residual, which lie next to each other: 2 = complex. Each part is a
+        channel to the sums, those of an output next to each other.
     """
 
     mo: int
@@ -124,6 +127,7 @@ class PlanarSpec(NamedTuple):
     split: int
     reloads: int
     epilogue: int
+    parts: int
 
     @property
     def deinterleaves(self) -> bool:

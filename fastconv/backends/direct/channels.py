@@ -32,7 +32,7 @@ KEPT_GEOMETRIES = 8
 def computes(problem: ConvProblem) -> bool:
     """Tell whether a problem is for this plan."""
     p = problem
-    return p.channels_last and p.ic == p.oc == p.g > 1 and p.kh * p.kw <= MOST_TAPS
+    return p.channels_last and p.ic == p.oc == p.g > 1 and p.kh * p.kw <= MOST_TAPS and not p.is_complex
 
 
 class ChannelsLayout:

@@ -33,7 +33,7 @@ class PlanarAlgorithm(Algorithm):
     """What the three rows share: sums of shifted source rows, a register tile of rows and vectors at a time."""
 
     rounding = "elementwise"
-    dtypes = ("float32", "float64")
+    dtypes = ("float32", "float64", "complex64", "complex128")
 
     def work(self, problem: ConvProblem, machine: Machine) -> Work:
         """Return the cycles of the register tiles, borders and packing included, as flops at the peak."""
@@ -155,12 +155,12 @@ def _modelled(problem: ConvProblem, target_name: str) -> tuple[float, float, int
     # Few independent sums leave the FMA units waiting; a single row or vector of narrow rows has no more.
     sums = min(12, mo * layout.tile.r * c.v)
     efficiency *= min(1.0, (sums + 4) / 12)
-    per_vector = p.reduction / 2 / efficiency + VECTOR_CYCLES
-    cycles = p.oc * rows * (vectors * per_vector + ROW_CYCLES / mo) + layout.planes * PLANE_CYCLES
+    per_vector = layout.parts * p.reduction / 2 / efficiency + VECTOR_CYCLES
+    cycles = layout.parts * p.oc * rows * (vectors * per_vector + ROW_CYCLES / mo) + layout.planes * PLANE_CYCLES
     if not layout.is_in_place:
         width = p.iw / lanes * (PACK_CYCLES if p.sw <= 2 else lanes * PACK_ELEMENT_CYCLES)
         margins = len(layout.margins) * PACK_ELEMENT_CYCLES
-        cycles += p.ic * layout.strips * layout.strip_rows * (width + margins + 8)
+        cycles += layout.parts * p.ic * layout.strips * layout.strip_rows * (width + margins + 8)
     return 4.0 * lanes, p.mb * cycles, p.mb * layout.chunks * layout.strips
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastconv._typing import Array
+from fastconv.backends.direct.dense_plan import parts_of, real_dtype, real_weights
 from fastconv.kernels.epilogue import activation_code
 from fastconv.kernels.planar_layout import Columns, RegisterTile, choose_tile, cut_in_place, cut_packed, load_offsets
 from fastconv.kernels.planar_pack import SLACK_VECTORS
@@ -48,10 +49,12 @@ class PlanarLayout:
     def __init__(self, problem: ConvProblem, tile: RegisterTile | None = None, target: Target | None = None) -> None:
         p, target = problem, target or host()
         self.problem = p
-        self.lanes = lanes = target.lanes(p.itemsize)
-        self.inputs, outputs = p.ic // p.g, p.oc // p.g
+        self.parts = parts = parts_of(p)
+        self.item = p.itemsize // parts
+        self.lanes = lanes = target.lanes(self.item)
+        self.inputs, outputs = parts * p.ic // p.g, parts * p.oc // p.g
         if tile is None:
-            tile = choose_tile((p.kh, p.kw), (p.sh, p.sw), (self.inputs, outputs), (p.oh, -(-p.ow // lanes)), target)
+            tile = choose_tile((p.kh, p.kw), (p.sh, p.sw), (self.inputs, outputs), (p.oh, -(-p.ow // lanes)), target, parts)
         self.tile = tile
         columns = self._columns_in_place()
         self.is_in_place = columns is not None
@@ -60,9 +63,9 @@ class PlanarLayout:
         epilogue = BIAS * p.has_bias + RESIDUAL * p.has_residual + ACTIVATION * (p.activation is not None)
         self.spec = PlanarSpec(
             tile.mo, tile.r, c.v, c.rest, p.kh, p.kw, p.sh, p.sw, p.dh, p.dw, int(self.inputs > 1), c.border, *c.before, *c.after,
-            c.tail, int(not self.is_in_place), int(tile.reloads), epilogue,
+            c.tail, int(not self.is_in_place), int(tile.reloads), epilogue, parts,
         )  # fmt: skip
-        self.planes, self.blocks = p.oc // tile.mo, outputs // tile.mo
+        self.planes, self.blocks = parts * p.oc // tile.mo, outputs // tile.mo
         self.row_span = (p.kh - 1) * p.dh + 1
         self._set_packed_row()
         self._set_tasks()
@@ -70,24 +73,25 @@ class PlanarLayout:
     def _columns_in_place(self) -> Columns | None:
         p = self.problem
         deinterleaves = p.sw == 2 and p.dw == 1 and self.tile.mo == 1
-        if not p.pads_with_zeros or (p.sw != 1 and not deinterleaves) or p.kw > 32:
+        if self.parts > 1 or not p.pads_with_zeros or (p.sw != 1 and not deinterleaves) or p.kw > 32:
             return None
         offsets = load_offsets(p.kw, p.dw, self.lanes, deinterleaves=deinterleaves)
         return cut_in_place(p.ow, p.iw, p.pw_lo, p.sw, offsets, self.lanes, self.tile.v)
 
     def _set_packed_row(self) -> None:
-        """Find the form of a packed row: bytes of a phase and of a row, start of the slack, margins."""
+        """Find the form of a packed row: bytes of a phase, of a part and of all channels, start of the slack, margins."""
         p, lanes = self.problem, self.lanes
         width = p.pw_lo + p.iw + p.pw_hi
         read = max(p.ow, lanes) + (p.kw - 1) * p.dw // p.sw
         columns = max((-(-max(-(-width // p.sw), read) // lanes) + 1), SLACK_VECTORS) * lanes
-        self.phase = columns * p.itemsize
+        self.phase = columns * self.item
         # Rows a multiple of a page apart would share cache sets.
-        self.packed_row = p.sw * self.phase + (ALIGNMENT if p.sw * self.phase % 4096 == 0 else 0)
-        self.slack = (columns - SLACK_VECTORS * lanes) * p.itemsize
+        self.packed_part = _off_page(p.sw * self.phase)
+        self.packed_row = _off_page(self.inputs * self.packed_part)
+        self.slack = (columns - SLACK_VECTORS * lanes) * self.item
         index = p.col_index()
         margins = [
-            (j % p.sw * self.phase + j // p.sw * p.itemsize, PAD_ROW if index[j] < 0 else index[j])
+            (j % p.sw * self.phase + j // p.sw * self.item, PAD_ROW if index[j] < 0 else index[j])
             for j in range(width)
             if not p.pw_lo <= j < p.pw_lo + p.iw
         ]
@@ -96,15 +100,15 @@ class PlanarLayout:
     def _set_tasks(self) -> None:
         """Cut an image into tasks; independent of the number of threads, so that results are too."""
         p, tile = self.problem, self.tile
-        macs = p.oc * p.oh * p.ow * p.reduction
+        macs = self.parts**2 * p.oc * p.oh * p.ow * p.reduction
         row_blocks = -(-p.oh // tile.r)
         wanted = max(1, min(max(LEAST_TASKS, macs * p.mb // TASK_MACS), macs * p.mb // LEAST_TASK_MACS) // max(1, p.mb))
         if self.blocks == 1:
             per_plane = -(-wanted // self.planes)
             self.chunks = min(self.planes, wanted)
         else:
-            row_nbytes = self.packed_row if not self.is_in_place else p.iw * p.itemsize
-            rows = max(STRIP_NBYTES // (self.inputs * row_nbytes) - self.row_span, 2 * self.row_span) // p.sh
+            row_nbytes = self.packed_row if not self.is_in_place else self.inputs * p.iw * p.itemsize
+            rows = max(STRIP_NBYTES // row_nbytes - self.row_span, 2 * self.row_span) // p.sh
             per_plane = max(-(-wanted // p.g), -(-p.oh // max(rows, 1)))
             self.chunks = p.g
         if not self.is_in_place:
@@ -113,14 +117,19 @@ class PlanarLayout:
         self.strips = max(1, min(per_plane, row_blocks // 2))
         strip_rows = -(-row_blocks // self.strips) * tile.r
         self.strip_rows = (strip_rows - 1) * p.sh + self.row_span
-        sources = self.inputs * (-(-self.planes // self.chunks) if self.blocks == 1 else 1)
-        self.packed_nbytes = 0 if self.is_in_place else sources * self.strip_rows * self.packed_row
+        self.packed_nbytes = 0 if self.is_in_place else self.strip_rows * self.packed_row
 
     @property
     def description(self) -> str:
         """The decisions in a few words."""
         where = "read in place" if self.is_in_place else "packed strips"
-        return f"tiles of {self.tile.mo} channels x {self.tile.r} rows x {self.columns.v} vectors, {where}"
+        parts = "re and im as channels, " if self.parts > 1 else ""
+        return f"{parts}tiles of {self.tile.mo} channels x {self.tile.r} rows x {self.columns.v} vectors, {where}"
+
+
+def _off_page(nbytes: int) -> int:
+    """Return `nbytes`, or a cache line more where it is a multiple of a page."""
+    return nbytes if nbytes % 4096 else nbytes + ALIGNMENT
 
 
 @functools.lru_cache(maxsize=512)
@@ -137,19 +146,20 @@ class PlanarPlan(Plan):
     ) -> None:
         p = problem
         self.layout = layout = PlanarLayout(p, tile) if tile is not None else planar_layout(p)
-        mo = layout.tile.mo
+        mo, real = layout.tile.mo, real_dtype(p)
         # A copy even where the order stays as it is: the caller may change the weights.
-        self._weights = w.reshape(p.oc // mo, mo, layout.inputs, p.kh, p.kw).transpose(0, 2, 3, 4, 1).copy(order="C")
+        taps = real_weights(w) if p.is_complex else w
+        self._weights = taps.reshape(layout.planes, mo, layout.inputs, p.kh, p.kw).transpose(0, 2, 3, 4, 1).copy(order="C")
         super().__init__(
             backend, p, threads=threads, workspace_nbytes=threads * layout.packed_nbytes, packed_nbytes=self._weights.nbytes,
             description=layout.description,
         )  # fmt: skip
         self._bias = None if bias is None else bias.copy()
         self._activation, low, high = activation_code(p.activation)
-        self._limits = np.array([low, high], p.dtype)
+        self._limits = np.array([low, high], real)
         self._pad_row = np.full(p.iw + p.pw_lo + p.pw_hi + 4 * layout.lanes, p.padding_value, p.dtype)
         self._packed_rows = np.arange(layout.strip_rows, dtype=np.int64) * layout.packed_row
-        self._functions = planar_functions(p.dtype, *layout.spec)
+        self._functions = planar_functions(real, *layout.spec)
         self._geometries: dict[Any, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = {}
         self._lock = new_lock()
         #: Addresses of the packed weights and of the bias, 0 if there is none.
@@ -195,21 +205,20 @@ class PlanarPlan(Plan):
     def _make_geometry(
         self, src: tuple[int, ...], dst: tuple[int, ...], residual: tuple[int, ...]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        p, layout, mo = self.problem, self.layout, self.layout.tile.mo
+        p, layout, outputs = self.problem, self.layout, self.layout.tile.mo // self.layout.parts
         c = layout.columns
         index = p.row_index()
         row_table = np.where(index < 0, PAD_ROW, index * src[2])
-        group = layout.inputs * src[1]
+        group = p.ic // p.g * src[1]
         if layout.is_in_place:
             row_table = np.where(index < 0, PAD_ROW, row_table - p.pw_lo * p.itemsize)
             reduction_step, src_step = src[1], group if layout.blocks == 1 else 0
         else:
-            reduction_step = layout.strip_rows * layout.packed_row
-            src_step = layout.inputs * reduction_step if layout.blocks == 1 else 0
+            reduction_step, src_step = layout.packed_part, 0
         values = {
             "reduction": layout.inputs, "reduction_step": reduction_step, "src_step": src_step,
-            "weights_step": self._weights[0].nbytes, "dst_step": mo * dst[1], "bias_step": mo * p.itemsize,
-            "residual_step": mo * residual[1], "dst_row": dst[2], "dst_channel": dst[1], "residual_row": residual[2],
+            "weights_step": self._weights[0].nbytes, "dst_step": outputs * dst[1], "bias_step": outputs * p.itemsize,
+            "residual_step": outputs * residual[1], "dst_row": dst[2], "dst_channel": dst[1], "residual_row": residual[2],
             "residual_channel": residual[1], "pad_row": address(self._pad_row),
             "right": c.right, "first": c.first, "tiles": c.tiles, "last": c.last, "rest": c.rest_column, "phase": layout.phase,
             "activation": self._activation, "limits": address(self._limits),
@@ -220,6 +229,6 @@ class PlanarPlan(Plan):
             "all_rows": p.oh, "all_planes": layout.planes, "blocks": layout.blocks,
             "src_image": src[0], "src_group": group, "src_channel": src[1], "dst_image": dst[0], "residual_image": residual[0],
             "row_table": address(row_table), "packed_rows": address(self._packed_rows), "packed_nbytes": layout.packed_nbytes,
-            "tile_rows": layout.tile.r, "row_stride": p.sh, "row_span": layout.row_span, "packed_planes": int(layout.blocks == 1),
+            "tile_rows": layout.tile.r, "row_stride": p.sh, "row_span": layout.row_span, "packed_channels": p.ic // p.g,
         }  # fmt: skip
         return geometry_words(**values), row_table

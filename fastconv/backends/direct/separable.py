@@ -74,7 +74,7 @@ def passes(problem: ConvProblem) -> tuple[ConvProblem, ConvProblem]:
 def separable_plan(backend: str, problem: ConvProblem, w: Array, bias: Array | None, threads: int) -> SeparablePlan | None:
     """Return the two-pass plan if the kernels have rank 1 within rounding and it pays, else None."""
     p = problem
-    is_plane_by_plane = p.ic == p.g == p.oc and p.pads_with_zeros and p.sw == 1
+    is_plane_by_plane = p.ic == p.g == p.oc and p.pads_with_zeros and p.sw == 1 and not p.is_complex
     if not is_plane_by_plane or p.kh * p.kw < LEAST_TAPS or min(p.kh, p.kw) == 1 or get_config().separable == "off":
         return None
     u = float(np.finfo(p.dtype).eps) / 2
