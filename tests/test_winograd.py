@@ -13,8 +13,8 @@ from fastconv.backends.winograd import layout as layout_module
 from fastconv.backends.winograd.layout import Layout
 from fastconv.backends.winograd.variants import VARIANTS, Variant
 from fastconv.errors import UnsupportedProblem
-from fastconv.kernels.gemm import register_tile
 from fastconv.kernels.points import POINTS, algorithm, cook_toom
+from fastconv.kernels.register_tile import register_tile
 from fastconv.kernels.target import AVX2, AVX512, NEON, SSE2
 from fastconv.kernels.winograd_products import height_table, tile_heights
 from fastconv.problem import ConvProblem

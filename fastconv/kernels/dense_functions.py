@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastconv.kernels import pack
+from fastconv.kernels import dense_results, pack
 from fastconv.kernels._jit import jit
 from fastconv.kernels.epilogue import Along, build_finish
 from fastconv.kernels.gemm import build_dispatch
@@ -47,11 +47,11 @@ def _build_table(module: Value, element: str, side: int) -> Value:
         TURN: pack.build_turn(module, element),
         BORDER: pack.build_border(module, element),
         FILL: pack.build_fill(module, element),
-        STORE_TURNED: pack.build_store_turned(module, element),
+        STORE_TURNED: dense_results.build_store_turned(module, element),
     }
     if side == pack.COLUMNS:
         functions[GEMM_PACKS] = build_dispatch(module, element, "packed", along, packs=True)
-        functions[JOIN_PARTS] = pack.build_join_parts(module, element)
+        functions[JOIN_PARTS] = dense_results.build_join_parts(module, element)
     else:
         functions[GEMM_ROWS] = build_dispatch(module, element, "rows", along, prefetch=True, repeat=True)
     out = b.inttoptr(function.args[0], PTR)

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from fastconv.kernels import dense
 from fastconv.kernels import dense_fields as df
-from fastconv.kernels.gemm import RegisterTile, register_tile, row_tiles
 from fastconv.kernels.pack import SLACK
+from fastconv.kernels.register_tile import RegisterTile, register_tile, row_tiles
 from fastconv.kernels.target import Target, host
 
 #: Cache of one core that a kernel may count on: three quarters of the first level for one panel of k,

@@ -7,7 +7,8 @@ from typing import Any
 from llvmlite import ir
 
 from fastconv.kernels._jit import jit
-from fastconv.kernels.gemm import INDEPENDENT_SUMS, REPEAT_ARGUMENTS, RegisterTile, build_microkernel, register_tile
+from fastconv.kernels.gemm import INDEPENDENT_SUMS, REPEAT_ARGUMENTS, build_microkernel
+from fastconv.kernels.register_tile import RegisterTile, register_tile
 from fastconv.kernels.simd import I64, Value, kernel_intrinsic, new_function
 from fastconv.kernels.target import Target
 

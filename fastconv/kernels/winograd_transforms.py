@@ -27,8 +27,8 @@ import numpy as np
 
 from fastconv.kernels._jit import jit
 from fastconv.kernels.function_pointers import address_intrinsic
-from fastconv.kernels.gemm import register_tile
 from fastconv.kernels.points import Matrix, algorithm
+from fastconv.kernels.register_tile import register_tile
 from fastconv.kernels.simd import Emitter, Value, i64, new_function
 from fastconv.kernels.spec import spec_array
 

@@ -23,7 +23,7 @@ from fastconv.kernels.dense_layout import (
     pack_weights,
     pixels_cost,
 )
-from fastconv.kernels.gemm import register_tile
+from fastconv.kernels.register_tile import register_tile
 from fastconv.kernels.threads import pool
 from fastconv.problem import ConvProblem
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from fastconv.kernels._jit import jit
-from fastconv.kernels.gemm import build_dispatch, build_microkernel, register_tile, row_tiles
+from fastconv.kernels.gemm import build_dispatch, build_microkernel
+from fastconv.kernels.register_tile import register_tile, row_tiles
 from fastconv.kernels.simd import keepalive, kernel_intrinsic
 from fastconv.kernels.target import AVX2, AVX512, NEON, SSE2
 

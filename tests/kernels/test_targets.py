@@ -16,8 +16,9 @@ from llvmlite import binding, ir
 from fastconv.backends.direct.channels import ChannelsLayout
 from fastconv.backends.direct.planar_plan import PlanarLayout
 from fastconv.kernels.channels import build_channels
-from fastconv.kernels.gemm import build_microkernel, register_tile
+from fastconv.kernels.gemm import build_microkernel
 from fastconv.kernels.planar import build_planar
+from fastconv.kernels.register_tile import register_tile
 from fastconv.kernels.target import AVX2, AVX512, NEON, SSE2, Target
 from fastconv.problem import ConvProblem
 

@@ -12,7 +12,7 @@ from fastconv.backends.direct.dense_plan import DensePlan, geometry_of, parts_of
 from fastconv.errors import UnsupportedProblem
 from fastconv.kernels import dense_fields
 from fastconv.kernels.dense_layout import TASK_CYCLES, TILE_CYCLES, channels_cost, make_layout, pixels_cost
-from fastconv.kernels.gemm import register_tile
+from fastconv.kernels.register_tile import register_tile
 from fastconv.machine import Machine
 from fastconv.plans import Plan
 from fastconv.problem import ConvProblem

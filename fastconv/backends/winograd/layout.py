@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastconv.backends.winograd.variants import Variant
-from fastconv.kernels.gemm import register_tile
+from fastconv.kernels.register_tile import register_tile
 from fastconv.kernels.target import host
 from fastconv.kernels.winograd_products import tile_heights
 from fastconv.problem import ConvProblem
