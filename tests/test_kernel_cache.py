@@ -39,7 +39,7 @@ class Package:
         self.kernels = folder / "fastconv" / "kernels"
         original = Path(fastconv.__file__).parent
         self.kernels.mkdir(parents=True)
-        for name in ("__init__.py", "_jit.py"):
+        for name in ("__init__.py", "_jit.py", "_linked.py"):
             shutil.copy(original / "kernels" / name, self.kernels)
         shutil.copy(original / "_version.py", folder / "fastconv")
         (folder / "fastconv" / "__init__.py").touch()
