@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -11,20 +9,13 @@ from hypothesis import strategies as st
 
 import fastconv
 import oracle
-from cases import Arrays, Case, expected, integers, plan, reals, run, supported
+from cases import REPRESENTATIVES, Arrays, Case, expected, integers, plan, reals, run, supported
 from fastconv.backends import TABLE
 from fastconv.backends.base import Algorithm
 from fastconv.problem import ConvProblem
 from oracle import Array
 from strategies import problems
 
-#: Of the rows that differ in constants alone (Winograd along one axis, or with tiles that are no squares), some stand for the others.
-REPRESENTATIVES = [
-    a
-    for a in TABLE
-    if not re.fullmatch(r"winograd:f\dx(1x\d|\dx1|\dx\dx\d)", a.name)
-    or a.name in {"winograd:f4x1x7", "winograd:f4x7x1", "winograd:f4x2x3x3"}
-]
 every_algorithm = pytest.mark.parametrize("algorithm", TABLE, ids=lambda algorithm: algorithm.name)
 algorithms = pytest.mark.parametrize("algorithm", REPRESENTATIVES, ids=lambda algorithm: algorithm.name)
 seeds = st.integers(0, 2**32 - 1)
