@@ -9,7 +9,7 @@ import numpy as np
 
 from fastconv._typing import Array
 from fastconv.kernels import weight_products as kernels
-from fastconv.kernels.gemm import register_tile, row_tiles
+from fastconv.kernels.register_tile import register_tile, row_tiles
 from fastconv.kernels.row_dots import depthwise_weight_gradient
 from fastconv.kernels.threads import pool
 from fastconv.phases import scattered

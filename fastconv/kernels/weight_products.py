@@ -19,7 +19,8 @@ from llvmlite import ir
 from numba.core import config
 
 from fastconv.kernels._jit import jit
-from fastconv.kernels.gemm import UNROLL, register_tile
+from fastconv.kernels.gemm import UNROLL
+from fastconv.kernels.register_tile import register_tile
 from fastconv.kernels.rows import memory
 from fastconv.kernels.simd import I64, Emitter, Value, i64, keepalive, kernel_intrinsic, new_function
 from fastconv.kernels.threads import parallel_for
