@@ -94,17 +94,18 @@ class PlanCache:
             pass
         return entry.plan
 
-    def offer(self, key: Hashable, w: Array, bias: Array | None, plan: Plan) -> None:
-        """Keep `plan` if the array `w` was offered for `key` before."""
+    def offer(self, key: Hashable, w: Array, bias: Array | None, plan: Plan, *, owner: Array | None = None) -> None:
+        """Keep `plan` if the array `w`, or its `owner` where one is named, was offered for `key` before."""
+        owner = owner if isinstance(owner, np.ndarray) else w
         with self._lock:
             entry = self._entries.pop(key, None)
             if entry is not None:
                 self._nbytes -= entry.nbytes
-            new = _Entry(weakref.ref(w))
-            if entry is not None and entry.seen() is w and entry.plan is None:
+            new = _Entry(weakref.ref(owner))
+            if entry is not None and entry.seen() is owner and entry.plan is None:
                 new.w, new.bias, new.plan = Snapshot(w), None if bias is None else Snapshot(bias), plan
             if new.nbytes > self.limit_nbytes:
-                new = _Entry(weakref.ref(w))
+                new = _Entry(weakref.ref(owner))
             self._entries[key] = new
             self._nbytes += new.nbytes
             while self._nbytes > self.limit_nbytes or len(self._entries) > MAX_ENTRIES:

@@ -13,6 +13,7 @@ import numpy as np
 
 from fastconv import planner
 from fastconv._typing import Array
+from fastconv.plan_cache import PlanCache
 from fastconv.plans import Plan
 from fastconv.problem import DTYPES, ConvProblem
 from fastconv.settings import Config, get_config
@@ -21,7 +22,7 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 
 #: What `correlate_plane` computes; other dtypes are passed on to SciPy.
 NATIVE = frozenset(np.dtype(name) for name in DTYPES if name != "float16")
-#: Plans are kept for kernels of at most so many bytes, and so many of them.
+#: Plans of kernels of at most so many bytes, and so many of them, are kept at once; of larger ones when they come again.
 KEPT_KERNEL_NBYTES = 32 * 2**10
 KEPT_PLANS = 48
 
@@ -87,7 +88,7 @@ def _run(x: Array, w: Array, pads: Pads, mode: str, value: complex, config: Conf
     """Convolve `x` (N, IC, H, W) with `w` (OC, IC, KH, KW) by the plan that the planner chooses."""
     problem = _problem(x.shape, w.shape, pads, x.dtype.name, mode, value)
     is_small = w.nbytes <= KEPT_KERNEL_NBYTES
-    plan = _kept_plan(problem, config, w.tobytes()) if is_small else _made_plan(problem, config, w)
+    plan = _kept_plan(problem, config, w.tobytes()) if is_small else _large_plan(problem, config, w)
     if out is not None:
         out = out[np.newaxis, np.newaxis]
     return plan(x, out=out)
@@ -108,6 +109,18 @@ def _kept_plan(problem: ConvProblem, config: Config, taps: bytes) -> Plan:
     return _made_plan(problem, config, np.frombuffer(taps, problem.dtype).reshape(problem.w_shape))
 
 
+def _large_plan(problem: ConvProblem, config: Config, w: Array) -> Plan:
+    plan = _large_plans.find((problem, config), w, None)
+    if plan is None:
+        plan = _made_plan(problem, config, w)
+        # The caller's kernel comes as a new view in each call.
+        _large_plans.offer((problem, config), w, None, plan, owner=w.base)
+    return plan
+
+
+_large_plans = PlanCache()
+
+
 def _made_plan(problem: ConvProblem, config: Config, w: Array) -> Plan:
     return planner.prepare(planner.decide(problem, config), problem, config, w, None)
 
@@ -115,6 +128,7 @@ def _made_plan(problem: ConvProblem, config: Config, w: Array) -> Plan:
 def forget_plans() -> None:
     """Drop all plans that are kept."""
     _kept_plan.cache_clear()
+    _large_plans.clear()
 
 
 # ---- complex

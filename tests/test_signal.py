@@ -181,6 +181,15 @@ def test_a_long_line_with_a_stride_is_not_copied_wrongly() -> None:
         check(ours.convolve(view, w, "same"), np.convolve(view, w, "same"))
 
 
+def test_a_kept_plan_sees_that_its_long_kernel_changed() -> None:
+    rng = np.random.default_rng(11)
+    x, w = rng.standard_normal(50_000), rng.standard_normal(5_000)
+    for _ in range(4):
+        check(ours.convolve(x, w, "same"), theirs.fftconvolve(x, w, "same"))
+    w[7] += 1
+    check(ours.convolve(x, w, "same"), theirs.fftconvolve(x, w, "same"))
+
+
 @pytest.mark.parametrize("backend", fastconv.backends())
 def test_every_backend_serves_every_border(backend: Any) -> None:
     rng = np.random.default_rng(10)

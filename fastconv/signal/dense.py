@@ -17,7 +17,7 @@ from fastconv.signal.operands import common_dtype, needs_swap, plain_array, wind
 
 _MODES = ("valid", "same", "full")
 #: Lines of fewer products go to `numpy.convolve`, planes to SciPy if it is imported: they are done before a plan is found.
-SMALL_LINE_MACS = 40_000
+SMALL_LINE_MACS = 120_000
 SMALL_PLANE_MACS = 6000
 #: Time that `choose_conv_method` spends on measuring a method.
 MEASURE_S = 0.02
