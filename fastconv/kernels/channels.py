@@ -1,4 +1,4 @@
-"""Depthwise convolution of channels-last arrays: the lanes of a vector are neighbouring channels of one pixel.
+"""Depthwise and grouped convolution of channels-last arrays: the lanes of a vector are neighbouring channels of one pixel.
 
 One LLVM function computes whole rows of the result for blocks of VL channels. A register tile holds R rows of P pixels; each
 source vector that is loaded serves all the rows of the tile that read it, each vector of weights its P pixels::
@@ -6,7 +6,10 @@ source vector that is loaded serves all the rows of the tile that read it, each 
     source, one row         |c0 .. c7|c8 ..     |c0 .. c7|c8 ..     |c0 .. c7|..       pixels are `src_column` bytes apart
     register tile           |acc 00  |acc 01  |acc 02  |acc 03  |                      R = 2 rows, P = 4 pixels
                             |acc 10  |acc 11  |acc 12  |acc 13  |
-    weights                 [block][kh][kw][VL]
+    weights                 [block][kh][kw][input of the group][VL]
+
+Groups of 2, 4, ... channels stand in a vector side by side; a source vector is multiplied once for each input of a group, with that
+input in all lanes of its group, which is a shuffle where a group takes at most 128 bits. The parts of complex numbers are two inputs.
 
 Nothing is packed and no lane is wasted, whatever the stride, the dilation and the width. Rows outside of the source point at one
 shared row of padding values; pixels whose window crosses the left or right border go one by one and look each column up in
@@ -33,6 +36,8 @@ class ChannelsSpec(NamedTuple):
         Register tile: rows, pixels.
     kh, kw, sh, sw, dh, dw : int
         Kernel, strides, dilations.
+    inputs : int
+        Inputs and outputs of a group: a power of two that divides a vector.
     tail : int
         Number of channels if there are fewer than lanes; 0 otherwise.
     epilogue : int
@@ -47,6 +52,7 @@ class ChannelsSpec(NamedTuple):
     sw: int
     dh: int
     dw: int
+    inputs: int
     tail: int
     epilogue: int
 
@@ -86,22 +92,31 @@ class _Channels(SourceRows):
         sums: list[Any] = [None] * (sets * spec.r * pixels)
         for turn, (j, pairs) in enumerate(sorted(served.items())):
             row = self.row_pointer(src, first, j)
-            taps = self.launder(weights)
-            loaded: dict[int, Value] = {}
-            for kw in range(spec.kw):
-                for p in range(pixels):
-                    q = p * spec.sw + kw * spec.dw
-                    if q not in loaded:
-                        loaded[q] = self.load_lanes(self._inside(row, start, q) if is_inside else self._looked_up(row, column, q))
-                for r, kh in pairs:
-                    weight = self.load(self.offset(taps, (kh * spec.kw + kw) * self.lanes))
+            for channel in range(spec.inputs):
+                taps = self.launder(weights)
+                # Vectors are loaded anew for each input: to keep them all would fill the registers.
+                row = self.launder(row) if channel else row
+                loaded: dict[int, Value] = {}
+                for kw in range(spec.kw):
                     for p in range(pixels):
-                        x, i = loaded[p * spec.sw + kw * spec.dw], (turn % sets * spec.r + r) * pixels + p
-                        sums[i] = b.fmul(weight, x) if sums[i] is None else self.fma(weight, x, sums[i])
+                        q = p * spec.sw + kw * spec.dw
+                        if q not in loaded:
+                            value = self.load_lanes(self._inside(row, start, q) if is_inside else self._looked_up(row, column, q))
+                            loaded[q] = self._spread(value, channel)
+                    for r, kh in pairs:
+                        weight = self.load(self.offset(taps, ((kh * spec.kw + kw) * spec.inputs + channel) * self.lanes))
+                        for p in range(pixels):
+                            x, i = loaded[p * spec.sw + kw * spec.dw], (turn % sets * spec.r + r) * pixels + p
+                            sums[i] = b.fmul(weight, x) if sums[i] is None else self.fma(weight, x, sums[i])
         first_set, *others = (sums[i : i + spec.r * pixels] for i in range(0, len(sums), spec.r * pixels))
         for other in others:
             first_set = [a if c is None else c if a is None else b.fadd(a, c) for a, c in zip(first_set, other, strict=True)]
         return first_set
+
+    def _spread(self, value: Value, channel: int) -> Value:
+        """Return the vector with one input of each group in all lanes of the group."""
+        n = self.spec.inputs
+        return value if n == 1 else self.shuffle(value, value, [lane // n * n + channel for lane in range(self.lanes)])
 
     def _inside(self, row: Value, start: Value, q: int) -> Value:
         return self.offset_nbytes(row, self.b.add(start, self.b.mul(self.g["src_column"], i64(q))))
@@ -185,10 +200,11 @@ def build_channels(module: Value, element: str, *values: int, target: Target | N
 
     Notes
     -----
-    dst[i, j, c] = sum over r, s of src[row(i*sh + r*dh), column(j*sw + s*dw), c] * weights[block][r, s, c], then the epilogue.
-    2*rows*OW*VL*KH*KW flops per block; reads each source vector (R + KH - 1)/R times from the first-level cache and the source
-    once from memory, writes the result once. Not checked here: that the channels of an array are neighbours, and that the
-    columns ``first .. last + P - 1`` of the geometry read inside the row.
+    dst[i, j, c] = sum over r, s, k of src[row(i*sh + r*dh), column(j*sw + s*dw), first(c) + k] * weights[block][r, s, k, c], where
+    first(c) is the first channel of the group, then the epilogue. 2*rows*OW*VL*KH*KW*inputs flops per block; reads each source
+    vector inputs*(R + KH - 1)/R times from the first-level cache and the source once from memory, writes the result once. Not
+    checked here: that the channels of an array are neighbours, and that the columns ``first .. last + P - 1`` of the geometry read
+    inside the row.
     """
     function, builder = new_function(module, "channels_" + "_".join(map(str, (element, *values))), 9)
     if builder is not None:

@@ -16,16 +16,16 @@ infinite weight makes NaN there, as the definition says). Other borders, strides
 strip (`fastconv.kernels.planar_pack`) whose rows carry their borders with them and are split by column phase.
 
 Complex numbers are taken apart while a strip is packed, are two real channels to the sums (four real products each), and are put
-together again in the registers of the tile that is stored.
+together again in the registers of the tile that is stored. Channels-last arrays are turned in the same two places.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from fastconv.kernels.epilogue import emit_epilogue
-from fastconv.kernels.planar_source import SourceRows, Tile
-from fastconv.kernels.planar_spec import ACTIVATION, BIAS, INSIDE, RESIDUAL, Edge, PlanarSpec
+from fastconv.kernels.planar_results import Results
+from fastconv.kernels.planar_source import Tile
+from fastconv.kernels.planar_spec import INSIDE, Edge, PlanarSpec
 from fastconv.kernels.simd import Value, i64, new_function
 from fastconv.kernels.target import Target
 
@@ -39,7 +39,7 @@ UNROLLED_COLS = 32
 _Row = tuple[Value, list[tuple[int, Any]]]
 
 
-class _Planar(SourceRows):
+class _Planar(Results):
     """Writes the body of one planar kernel."""
 
     def __init__(
@@ -181,56 +181,6 @@ class _Planar(SourceRows):
             order = self._unpick()
             sums = [self.shuffle(value, value, order) for value in sums]
         return sums
-
-    def finish(self, tile: Tile, sums: list[Value], row: Value, pointers: tuple[Value, Value, Value]) -> None:
-        """Apply the epilogue and store a tile whose first output row is `row`."""
-        spec, b = self.spec, self.b
-        dst, bias, residual = pointers
-        lines = [(m, b.add(row, i64(r))) for m in range(spec.mo // spec.parts) for r in range(spec.r)]
-        values = sums
-        if spec.epilogue & BIAS:
-            terms = [self.broadcast(self.offset(bias, m)) for m in range(spec.mo)]
-            repeat = spec.r * len(tile.columns)
-            values = [b.fadd(value, terms[i // repeat]) for i, value in enumerate(values)]
-        if spec.parts == 2:
-            values = self.joined(values, spec.r * len(tile.columns))
-        if spec.epilogue & RESIDUAL:
-            places = self.places(residual, "residual", lines, tile)
-            values = [b.fadd(value, self.load_columns(*place)) for value, place in zip(values, places, strict=True)]
-        if spec.epilogue & ACTIVATION:
-            values = emit_epilogue(self, values, code=self.g["activation"], limits=self.g["limits"])
-        for value, place in zip(values, self.places(dst, "dst", lines, tile), strict=True):
-            self.store_columns(value, *place)
-
-    def joined(self, values: list[Value], tile: int) -> list[Value]:
-        """Interleave the parts, `tile` vectors of one and then of the other, to two vectors of elements each."""
-        n, half = self.lanes, self.lanes // 2
-        orders = [[k // 2 + n * (k % 2) + start for k in range(n)] for start in (0, half)]
-        pairs = [(values[i], values[i + tile]) for first in range(0, len(values), 2 * tile) for i in range(first, first + tile)]
-        return [self.shuffle(re, im, order) for re, im in pairs for order in orders]
-
-    def places(self, base: Value, array: str, lines: list[tuple[int, Value]], tile: Tile) -> list[tuple[Value, int]]:
-        """Return the pointers of a tile's vectors in an array of the result's shape, and how many of their lanes are columns."""
-        b, out, parts = self.b, [], self.spec.parts
-        counts = [min(max((self.spec.tail or self.lanes) * parts - k * self.lanes, 0), self.lanes) for k in range(parts)]
-        for m, line in lines:
-            start = b.add(b.mul(line, self.g[f"{array}_row"]), b.mul(self.g[f"{array}_channel"], i64(m)))
-            pointer = self.offset_nbytes(base, start)
-            for column in tile.columns:
-                first = column if parts == 1 else b.mul(column, i64(parts))
-                out += [(self.offset(pointer, first if not k else b.add(first, i64(k * self.lanes))), n) for k, n in enumerate(counts)]
-        return out
-
-    def load_columns(self, pointer: Value, count: int) -> Value:
-        """Load a vector, or its first `count` lanes."""
-        return self.load_first(pointer, count) if count < self.lanes else self.load(pointer)
-
-    def store_columns(self, value: Value, pointer: Value, count: int) -> None:
-        """Store a vector, or its first `count` lanes."""
-        if count < self.lanes:
-            self.store_first(value, pointer, count)
-        else:
-            self.store(value, pointer)
 
     def tile_at(self, columns: list[Value], edges: tuple[Edge, ...] | None = None) -> Tile:
         """Return the tile whose vectors start at `columns`."""

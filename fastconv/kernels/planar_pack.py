@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastconv.kernels.planar_spec import GEOMETRY, PAD_ROW, PlanarSpec
+import functools
+
+from fastconv.kernels.planar_spec import GEOMETRY, PAD_ROW, SOURCE, PlanarSpec
 from fastconv.kernels.simd import I64, Emitter, Value, i64, new_function
 
 #: Zeroed vectors at the end of each phase of a packed row: lanes that are read but never stored.
@@ -89,6 +91,64 @@ class _Pack(Emitter):
         self.loop(b.sdiv(b.add(covered, i64(step - 1)), i64(step)), [], vector, "vector")
         return covered
 
+    def pack_pixels(self, packed: Value, source: Value, column_nbytes: Value, fill: Value, channels: Value) -> None:
+        """Copy one channels-last source row: slack, then squares of pixels and channels within 128 bits, then the margins."""
+        b, g, lanes = self.b, self.g, self.lanes
+        step = self.sw * lanes
+
+        def slack(_: Value, rows: list[Value]) -> list[Value]:
+            for phase in range(self.sw):
+                start = self.offset_nbytes(rows[0], b.add(g["slack"], b.mul(g["phase"], i64(phase))))
+                for k in range(SLACK_VECTORS):
+                    self.store(self.zero(), self.offset(start, k * lanes))
+            return [self.offset_nbytes(rows[0], g["reduction_step"])]
+
+        self.loop(channels, [packed], slack, "slack")
+        last = b.sub(g["width"], i64(1))
+
+        def vector(i: Value, _: list[Value]) -> list[Value]:
+            for phase in range(self.sw):
+                pixels = []
+                for k in range(lanes):
+                    c = b.add(b.mul(i, i64(step)), i64(phase + k * self.sw))
+                    c = b.select(b.icmp_signed("<", c, last), c, last)  # behind the end: the last one again
+                    pixels.append(self.offset_nbytes(source, b.mul(c, column_nbytes)))
+                to = self.offset(self.phase_pointer(packed, b.add(g["shift"], i64(phase))), b.mul(i, i64(lanes)))
+                carried, count = [i64(0), to], self.block
+                while count:
+                    turns = b.sdiv(channels, i64(count))
+                    turns = turns if count == self.block else b.and_(turns, i64(1))
+                    carried = self.loop(turns, carried, functools.partial(self._square, pixels, count), "square")
+                    count //= 2
+            return []
+
+        self.loop(b.sdiv(b.add(g["width"], i64(step - 1)), i64(step)), [], vector, "vector")
+        table = self.ptr(g["margins"])
+
+        def margin(i: Value, _: list[Value]) -> list[Value]:
+            twice = b.shl(i, i64(1))
+            to, origin = (b.load(b.gep(table, [index], source_etype=I64), typ=I64, align=8) for index in (twice, b.add(twice, i64(1))))
+            place = self.offset_nbytes(source, b.mul(origin, column_nbytes))
+            place = b.select(b.icmp_signed("==", origin, i64(PAD_ROW)), fill, place)
+
+            def channel(c: Value, rows: list[Value]) -> list[Value]:
+                b.store(self.load_scalar(self.offset(place, c)), rows[0], align=self.nbytes)
+                return [self.offset_nbytes(rows[0], g["reduction_step"])]
+
+            self.loop(channels, [self.offset_nbytes(packed, to)], channel, "channel")
+            return []
+
+        self.loop(g["margin_count"], [], margin, "margin")
+
+    def _square(self, pixels: list[Value], count: int, _: Value, carried: list[Value]) -> list[Value]:
+        """Turn `count` channels of a vector of pixels; `carried` are the first channel and the place of its vector."""
+        first, place = carried
+        values = [self.load_pieces([self.offset(pixel, first) for pixel in pixels[k::count]], count) for k in range(count)]
+        for value in self.transpose(values):
+            self.store(value, place)
+            place = self.offset_nbytes(place, self.g["reduction_step"])
+        return [self.b.add(first, i64(count)), place]
+
     def taken_apart(self, vectors: list[Value]) -> list[Value]:
         """Return every n-th element of n = 1, 2 or 4 neighbouring vectors, from the first, from the second, ..."""
         n = len(vectors)
@@ -117,7 +177,8 @@ def build_pack(module: Value, element: str, *values: int) -> Value:
         channel 0, part 1 (imaginary numbers), phase 0: ...
         channel 1, part 0, ...
 
-    Parts are `reduction_step` apart. Each element is read once and written once.
+    Parts are `reduction_step` apart, as are the channels of channels-last sources, among which parts count. Each element is read
+    once and written once.
     """
     function, builder = new_function(module, "planar_pack_" + "_".join(map(str, (element, *values))), 7)
     if builder is None:
@@ -131,19 +192,28 @@ def build_pack(module: Value, element: str, *values: int) -> Value:
     table, g = e.ptr(rows), e.g
     pad_row, unit = e.ptr(g["pad_row"]), i64(spec.parts * e.nbytes)
 
+    def origin(base: Value, j: Value) -> tuple[Value, Value]:
+        """Return the pointer to source row j and the distance of its columns."""
+        offset = builder.load(builder.gep(table, [j], source_etype=I64), typ=I64, align=8)
+        is_padding = builder.icmp_signed("==", offset, i64(PAD_ROW))
+        return builder.select(is_padding, pad_row, e.offset_nbytes(base, offset)), builder.select(is_padding, unit, g["src_column"])
+
+    def pixels(j: Value, packed: list[Value]) -> list[Value]:
+        e.pack_pixels(packed[0], *origin(e.ptr(src), j), pad_row, channels)
+        return [e.offset_nbytes(packed[0], g["packed_row"])]
+
     def channel(_: Value, carried: list[Value]) -> list[Value]:
         def row(j: Value, packed: list[Value]) -> list[Value]:
-            offset = builder.load(builder.gep(table, [j], source_etype=I64), typ=I64, align=8)
-            is_padding = builder.icmp_signed("==", offset, i64(PAD_ROW))
-            source = builder.select(is_padding, pad_row, e.offset_nbytes(carried[0], offset))
-            column_nbytes = builder.select(is_padding, unit, g["src_column"])
-            e.pack_row(packed[0], source, column_nbytes, pad_row)
+            e.pack_row(packed[0], *origin(carried[0], j), pad_row)
             return [e.offset_nbytes(packed[0], g["packed_row"])]
 
         e.loop(row_count, [carried[1]], row, "row")
         step = builder.mul(g["reduction_step"], i64(spec.parts))
         return [e.offset_nbytes(carried[0], channel_step), e.offset_nbytes(carried[1], step)]
 
-    e.loop(channels, [e.ptr(src), e.ptr(scratch)], channel, "channel")
+    if spec.turns & SOURCE:
+        e.loop(row_count, [e.ptr(scratch)], pixels, "row")
+    else:
+        e.loop(channels, [e.ptr(src), e.ptr(scratch)], channel, "channel")
     builder.ret_void()
     return function

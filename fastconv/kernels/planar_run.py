@@ -24,7 +24,8 @@ SRC_IMAGE, SRC_GROUP, SRC_CHANNEL, DST_IMAGE, RESIDUAL_IMAGE = map(
     GEOMETRY.index, ("src_image", "src_group", "src_channel", "dst_image", "residual_image")
 )
 ROW_TABLE, PACKED_ROWS, PACKED_NBYTES = map(GEOMETRY.index, ("row_table", "packed_rows", "packed_nbytes"))
-TILE_ROWS, ROW_STRIDE, ROW_SPAN, PACKED_CHANNELS = map(GEOMETRY.index, ("tile_rows", "row_stride", "row_span", "packed_channels"))
+TILE_ROWS, ROW_STRIDE, ROW_SPAN = map(GEOMETRY.index, ("tile_rows", "row_stride", "row_span"))
+PACKED_CHANNELS, PACKED_GROUPS, PACKED_GROUP = map(GEOMETRY.index, ("packed_channels", "packed_groups", "packed_group"))
 KERNEL, PACK = map(GEOMETRY.index, ("kernel", "pack"))
 #: Packed rows start on a cache line.
 ALIGNMENT = 64
@@ -70,8 +71,10 @@ def planar_task(i: int, _tid: int, geometry: Any, src: int, weights: int, dst: i
     row_blocks = (g[ALL_ROWS] + g[TILE_ROWS] - 1) // g[TILE_ROWS]
     top = row_blocks * s // g[STRIPS] * g[TILE_ROWS]
     bottom = min(row_blocks * (s + 1) // g[STRIPS] * g[TILE_ROWS], g[ALL_ROWS])
-    p, end = g[ALL_PLANES] * chunk // g[CHUNKS], g[ALL_PLANES] * (chunk + 1) // g[CHUNKS]
-    source = src + n * g[SRC_IMAGE] + p // g[BLOCKS] * g[SRC_GROUP]
+    groups = g[ALL_PLANES] // g[BLOCKS]
+    group, last = groups * chunk // g[CHUNKS], groups * (chunk + 1) // g[CHUNKS]
+    p, end = group * g[BLOCKS], last * g[BLOCKS]
+    source = src + n * g[SRC_IMAGE] + group * g[SRC_GROUP]
     rows = g[ROW_TABLE] + 8 * top * g[ROW_STRIDE]
     taps = weights + p * g[WEIGHTS_STEP]
     target = dst + n * g[DST_IMAGE] + p * g[DST_STEP] + top * g[DST_ROW]
@@ -84,15 +87,17 @@ def planar_task(i: int, _tid: int, geometry: Any, src: int, weights: int, dst: i
         scratch = np.empty(g[PACKED_NBYTES] + ALIGNMENT, np.uint8)
         packed = (scratch.ctypes.data + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
         count = (bottom - top - 1) * g[ROW_STRIDE] + g[ROW_SPAN]
-        # A group's planes at a time, which find their source in a cache near by.
-        at_once = min(end - p, g[BLOCKS])
-        for k in range(0, end - p, at_once):
-            call_function(g[PACK], address, packed, source, rows, count, g[PACKED_CHANNELS], g[SRC_CHANNEL])
+        for k in range(last - group):
+            # Few groups at a time, which the kernel finds in a cache near by.
+            place = k % g[PACKED_GROUPS]
+            if place == 0:
+                channels = min(g[PACKED_GROUPS], last - group - k) * g[PACKED_CHANNELS]
+                call_function(g[PACK], address, packed, source + k * g[SRC_GROUP], rows, count, channels, g[SRC_CHANNEL])
+            before = k * g[BLOCKS]
             call_function(
-                g[KERNEL], address, packed, taps + k * g[WEIGHTS_STEP], target + k * g[DST_STEP], offsets + k * g[BIAS_STEP],
-                added + k * g[RESIDUAL_STEP], g[PACKED_ROWS], bottom - top, at_once,
+                g[KERNEL], address, packed + place * g[PACKED_GROUP], taps + before * g[WEIGHTS_STEP], target + before * g[DST_STEP],
+                offsets + before * g[BIAS_STEP], added + before * g[RESIDUAL_STEP], g[PACKED_ROWS], bottom - top, g[BLOCKS],
             )  # fmt: skip
-            source += g[SRC_GROUP]
         keepalive(scratch)
     keepalive(geometry)
 
@@ -113,7 +118,7 @@ def planar_run(ctl: int, threads: int, geometry: Any, src: int, weights: int, ds
     Notes
     -----
     The same bits for any number of threads: the split into tasks does not depend on it. Not checked here: that
-    each strip has at least R rows, and that chunks do not cross groups whose blocks share a source.
+    each strip has at least R rows, and that chunks are groups where several blocks share a source that is read in place.
     """
     parallel_for(ctl, threads, geometry[TASKS], planar_task, (geometry, src, weights, dst, bias, residual))
     keepalive(geometry)

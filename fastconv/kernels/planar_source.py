@@ -43,7 +43,6 @@ class SourceRows(Emitter):
         self.g = {name: builder.load(builder.gep(table, [i64(i)], source_etype=I64), typ=I64, align=8) for i, name in enumerate(GEOMETRY)}
         self.row_table = self.ptr(rows)
         self.pad_row = self.ptr(self.g["pad_row"])
-        self.block = max(1, 16 // self.nbytes)  # lanes of 128 bits
         self.kept_rows: dict[int, Value] = {}
 
     # ---- addresses

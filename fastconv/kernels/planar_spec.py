@@ -31,8 +31,8 @@ GEOMETRY = (
     "shift",  # columns of left padding
     "margins", "margin_count",  # pairs (byte offset in the packed row, in the source row or PAD_ROW)
     "slack",  # byte offset in a phase of the vectors that are zeroed first
-    # channels-last arrays (`fastconv.kernels.channels`)
-    "dst_column", "residual_column",  # pixels of the result
+    "dst_column", "residual_column",  # pixels of a channels-last result
+    # depthwise layers on channels-last arrays (`fastconv.kernels.channels`)
     "column_table",  # address of the byte offsets of padded columns, `PAD_ROW` = padding
     "border_pixels",  # pixels of a row whose windows leave the source
     # tasks (`fastconv.kernels.planar_run`)
@@ -42,7 +42,8 @@ GEOMETRY = (
     "src_image", "src_group", "src_channel", "dst_image", "residual_image",
     "row_table", "packed_rows",  # address of the row table; address of the table of packed rows
     "packed_nbytes",  # scratch of a task, 0 = the source is read in place
-    "packed_channels",  # elements per pixel that are packed at a time, complex ones counted once
+    "packed_channels",  # elements per pixel and group, complex ones counted once unless the source is channels-last
+    "packed_groups", "packed_group",  # groups that are packed at a time; bytes of one in a packed row
     "tile_rows",  # R
     "row_stride",  # source rows from output row to output row
     "row_span",  # padded source rows that one output row reads
@@ -60,6 +61,8 @@ def geometry_words(**values: int) -> npt.NDArray[np.int64]:
 
 #: Parts of an epilogue, see `PlanarSpec.epilogue`.
 BIAS, RESIDUAL, ACTIVATION = 1, 2, 4
+#: Arrays that are channels-last, see `PlanarSpec.turns`: the source, result and residual.
+SOURCE, RESULT = 1, 2
 
 
 class Edge(NamedTuple):
@@ -105,6 +108,8 @@ class PlanarSpec(NamedTuple):
     parts : int
         Real numbers of an element of source, result and residual, which lie next to each other: 2 = complex. Each part is a
         channel to the sums, those of an output next to each other.
+    turns : int
+        Sum of `SOURCE` and `RESULT`, for those of the arrays that are channels-last, whose parts count as channels.
     """
 
     mo: int
@@ -128,6 +133,7 @@ class PlanarSpec(NamedTuple):
     reloads: int
     epilogue: int
     parts: int
+    turns: int
 
     @property
     def deinterleaves(self) -> bool:

@@ -59,6 +59,7 @@ class Emitter:
         self.target = host() if target is None else target
         self.scalar, suffix, self.nbytes = ELEMENTS[element]
         self.lanes = self.target.lanes(self.nbytes) if lanes is None else lanes
+        self.block = max(1, 16 // self.nbytes)  # lanes of 128 bits
         self.vector = ir.VectorType(self.scalar, self.lanes)
         self.ivector = ir.VectorType(I32, self.lanes)
         self.mask_type = ir.VectorType(I1, self.lanes)
@@ -172,25 +173,46 @@ class Emitter:
         return self.b.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes)))
 
     def transpose(self, rows: Sequence[Value]) -> list[Value]:
-        """Transpose a square of `lanes` vectors in registers, in log2(lanes) rounds of two-input shuffles.
+        """Transpose the squares of 2**n vectors in registers, in n rounds of two-input shuffles.
 
-        Round by round, blocks of 1, 2, 4 ... lanes are exchanged between rows that far apart; a shuffle takes
-        lanes from both inputs at the same block, so on x86 all but the widest rounds stay within 128 bits.
+        Fewer rows than lanes hold several squares next to each other. Squares of four are turned first by interleaving pairs and then
+        pairs of pairs, each one instruction; after them, blocks of 4, 8 ... lanes are exchanged between rows that far apart.
         """
         n = self.lanes
         out = list(rows)
-        if len(out) != n:
-            raise ValueError(f"transpose takes {n} rows, got {len(out)}")
+        if n % len(out):
+            raise ValueError(f"transpose takes a number of rows that divides {n}, got {len(out)}")
         block = 1
-        while block < n:
+        if len(out) % 4 == 0:
+            block = 4
+            starts = range(0, n, 4)
+            pairs = [[s + k // 2 + n * (k % 2) + 2 * half for s in starts for k in range(4)] for half in (0, 1)]
+            halves = [[s + k % 2 + n * (k // 2) + 2 * half for s in starts for k in range(4)] for half in (0, 1)]
+            for i in range(0, len(out), 4):
+                mixed = [[self.shuffle(out[i + k], out[i + k + 1], order) for order in pairs] for k in (0, 2)]
+                out[i : i + 4] = [self.shuffle(a, b, order) for a, b in zip(*mixed, strict=True) for order in halves]
+        while block < len(out):
             low = [lane if not lane & block else n + lane - block for lane in range(n)]
             high = [lane + block if not lane & block else n + lane for lane in range(n)]
-            for i in range(n):
+            for i in range(len(out)):
                 if not i & block:
                     a, b = out[i], out[i + block]
                     out[i], out[i + block] = self.shuffle(a, b, low), self.shuffle(a, b, high)
             block *= 2
         return out
+
+    def load_pieces(self, pointers: Sequence[Value], count: int) -> Value:
+        """Load `count` = 2**n elements from each pointer into one vector, as many as there is room for."""
+        kind = ir.VectorType(self.scalar, count)
+        parts = [self.b.load(pointer, typ=kind, align=self.nbytes) for pointer in pointers]
+        while len(parts) > 1:
+            parts = [self.shuffle(a, b, range(2 * a.type.count)) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+        return parts[0]
+
+    def store_pieces(self, value: Value, pointers: Sequence[Value], count: int) -> None:
+        """Store the first `count` elements of a vector to the first pointer, the next to the second, as far as there are pointers."""
+        for k, pointer in enumerate(pointers):
+            self.b.store(self.shuffle(value, value, range(k * count, (k + 1) * count)), pointer, align=self.nbytes)
 
     # ---- control
 

@@ -1,4 +1,4 @@
-"""The depthwise kernel of channels-last arrays against the definition."""
+"""The depthwise and grouped kernel of channels-last arrays against the definition."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import pytest
 
 from fastconv.backends.base import summation_bound
 from fastconv.backends.direct.channels import ChannelsPlan
-from fastconv.backends.direct.planar import Depthwise
+from fastconv.backends.direct.planar import Depthwise, Grouped
 from fastconv.backends.naive import ALGORITHMS as NAIVE
 from fastconv.problem import ConvProblem
 from guard import guarded
 
-#: Blocks that overlap, fewer channels than lanes, stride with a border of its own, pixels that are all border.
+#: Blocks that overlap, fewer channels than lanes, stride with a border of its own, pixels that are all border, groups, complex numbers.
 PROBLEMS = [
     "g20mb2ic20ih9iw11oc20kh3kw3sh1sw1ph1pw1dh1dw1:float32",
     "g3mb1ic3ih9iw11oc3kh3kw3sh1sw1ph1pw1dh1dw1:float32:bias:residual:relu",
     "g5mb1ic5ih12iw17oc5kh5kw3sh2sw2ph2pw1dh1dw1:float64:reflect",
     "g8mb1ic8ih5iw3oc8kh3kw3sh1sw1ph1pw1dh1dw1:float32:constant=1.5",
+    "g5mb2ic20ih9iw11oc20kh3kw3sh1sw1ph1pw1dh1dw1:float32:bias",
+    "g5mb1ic5ih9iw11oc5kh3kw3sh1sw2ph1pw1dh1dw1:complex64:constant=(1-2j):bias:residual",
 ]
 
 
@@ -29,12 +31,16 @@ def _last(array: np.ndarray) -> np.ndarray:
 def test_equals_the_definition_and_touches_nothing_outside_the_arrays(text: str) -> None:
     p = ConvProblem.parse(text).replace(channels_last=True)
     rng = np.random.default_rng(0)
-    x, w, bias, residual = (rng.standard_normal(s).astype(p.dtype) for s in (p.x_shape, p.w_shape, (p.oc,), p.out_shape))
+    kind = 1 + 1j if p.is_complex else 1
+    x, w, bias, residual = ((kind * rng.standard_normal(s)).astype(p.dtype) for s in (p.x_shape, p.w_shape, (p.oc,), p.out_shape))
+    if p.is_complex:
+        x.imag[...] = rng.standard_normal(p.x_shape)
     terms = bias if p.has_bias else None, residual if p.has_residual else None
-    plan = Depthwise().make_plan(p, w, terms[0], threads=2)
+    plan = (Depthwise() if p.is_depthwise else Grouped()).make_plan(p, w, terms[0], threads=2)
     assert isinstance(plan, ChannelsPlan)
-    wide = NAIVE[0].make_plan(p.replace(dtype="float64"), w.astype(float), None if terms[0] is None else bias.astype(float))
-    expected = wide(x.astype(float), None if terms[1] is None else residual.astype(float))
+    wide = "complex128" if p.is_complex else "float64"
+    definition = NAIVE[0].make_plan(p.replace(dtype=wide), w.astype(wide), None if terms[0] is None else bias.astype(wide))
+    expected = definition(x.astype(wide), None if terms[1] is None else residual.astype(wide))
     bound = summation_bound(p, x, w) + 16 * np.finfo(p.dtype).eps * (1 + abs(expected))
     results = []
     for side in ("before", "behind"):

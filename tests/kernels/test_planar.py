@@ -12,6 +12,7 @@ from fastconv.backends.direct.planar_plan import PlanarLayout, PlanarPlan
 from fastconv.backends.naive import ALGORITHMS as NAIVE
 from fastconv.kernels.planar_layout import choose_tile, cut_in_place, load_offsets
 from fastconv.kernels.target import AVX2, AVX512, NEON, SSE2
+from fastconv.plans import channels_last_copy
 from fastconv.problem import ConvProblem
 from guard import guarded
 
@@ -31,6 +32,10 @@ PROBLEMS = [
     "g3mb2ic3ih14iw21oc3kh3kw3sh1sw1ph1pw1dh1dw1:complex64",
     "g2mb1ic4ih9iw41oc6kh3kw3sh2sw2ph1pw1dh1dw1:complex64:bias:residual",
     "g1mb1ic2ih11iw5oc1kh3kw2sh1sw3ph1_0pw0_1dh2dw1:complex128:constant=(1.5-2j):residual",
+    "g2mb1ic6ih14iw9oc10kh3kw3sh2sw2ph1pw1dh1dw1:float32:bias:residual:relu:NHWC",
+    "g2mb1ic4ih9iw41oc6kh3kw3sh1sw1ph1pw1dh1dw1:complex64:residual:NHWC",
+    "g1mb1ic1ih9iw33oc5kh2kw3sh1sw1ph1pw1dh1dw1:float32:NHWC",
+    "g5mb1ic65ih7iw11oc5kh2kw2sh1sw3ph1pw1dh1dw2:float64:constant=2:NHWC",
 ]
 
 
@@ -38,7 +43,12 @@ def _arrays(p: ConvProblem, seed: int = 0) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(seed)
     shapes = p.x_shape, p.w_shape, (p.oc,), p.out_shape
     kinds = (1, 1j) if p.is_complex else (1,)
-    return tuple(sum(kind * rng.standard_normal(shape) for kind in kinds).astype(p.dtype) for shape in shapes)
+    x, w, bias, residual = (sum(kind * rng.standard_normal(shape) for kind in kinds).astype(p.dtype) for shape in shapes)
+    return _laid_out(p, x), w, bias, _laid_out(p, residual)
+
+
+def _laid_out(p: ConvProblem, array: np.ndarray) -> np.ndarray:
+    return channels_last_copy(array) if p.channels_last else array
 
 
 def _naive(p: ConvProblem, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, residual: np.ndarray | None) -> np.ndarray:
@@ -64,7 +74,7 @@ def test_touches_nothing_outside_the_arrays(text: str, side: str) -> None:
     x, w, bias, residual = _arrays(p)
     terms = bias if p.has_bias else None, residual if p.has_residual else None
     plan = PlanarPlan("direct:planar", p, w, terms[0], 1)
-    out = guarded(np.zeros(p.out_shape, p.dtype), side)
+    out = guarded(_laid_out(p, np.zeros(p.out_shape, p.dtype)), side)
     added = None if terms[1] is None else guarded(terms[1], side)
     plan(guarded(x, side), added, out=out)
     assert (out == plan(x, terms[1])).all()

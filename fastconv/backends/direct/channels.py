@@ -1,4 +1,4 @@
-"""The plan of a depthwise layer on channels-last arrays: nothing is transposed, packed or padded."""
+"""The plan of depthwise and grouped layers on channels-last arrays: nothing is transposed, packed or padded."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastconv._typing import Array
+from fastconv.backends.direct.dense_plan import parts_of, real_dtype, real_weights
 from fastconv.kernels.channels import ChannelsSpec
 from fastconv.kernels.epilogue import activation_code
 from fastconv.kernels.planar_run import channels_function, planar_run
@@ -17,7 +18,7 @@ from fastconv.kernels.threads import pool
 from fastconv.plans import Plan, address, channels_last_copy
 from fastconv.problem import ConvProblem
 
-#: Larger kernels are not written out in one function.
+#: More products per output are not written out in one function.
 MOST_TAPS = 81
 #: A task takes about this many products; a problem is cut into so many tasks at least, as long as each has so many products.
 TASK_MACS, LEAST_TASKS, LEAST_TASK_MACS = 400_000, 8, 60_000
@@ -31,8 +32,14 @@ KEPT_GEOMETRIES = 8
 
 def computes(problem: ConvProblem) -> bool:
     """Tell whether a problem is for this plan."""
-    p = problem
-    return p.channels_last and p.ic == p.oc == p.g > 1 and p.kh * p.kw <= MOST_TAPS and not p.is_complex
+    p, inputs = problem, inputs_of(problem)
+    lanes = host().lanes(p.itemsize // parts_of(p))
+    return p.channels_last and p.ic == p.oc and p.g > 1 and lanes % inputs == 0 and inputs * p.kh * p.kw <= MOST_TAPS
+
+
+def inputs_of(problem: ConvProblem) -> int:
+    """Return how many real numbers of a pixel meet in an output."""
+    return parts_of(problem) * problem.ic // problem.g
 
 
 class ChannelsLayout:
@@ -51,7 +58,8 @@ class ChannelsLayout:
 
     def __init__(self, problem: ConvProblem, target: Target | None = None) -> None:
         p, target = problem, target or host()
-        self.lanes = target.lanes(p.itemsize)
+        self.channels, self.inputs = parts_of(p) * p.ic, inputs_of(p)
+        self.lanes = target.lanes(p.itemsize // parts_of(p))
         low = min(-(-p.pw_lo // p.sw), p.ow)
         high = min((p.iw - 1 - (p.kw - 1) * p.dw + p.pw_lo) // p.sw, p.ow - 1)
         inside = max(0, high - low + 1)
@@ -62,26 +70,28 @@ class ChannelsLayout:
         self.last, self.tiles = self.right - pixels, -(-inside // pixels)
         self.border_pixels = p.ow - inside
         epilogue = BIAS * p.has_bias + RESIDUAL * p.has_residual + ACTIVATION * (p.activation is not None)
-        self.spec = ChannelsSpec(r, pixels, p.kh, p.kw, p.sh, p.sw, p.dh, p.dw, p.ic if p.ic < self.lanes else 0, epilogue)
-        macs = p.oc * p.oh * p.ow * p.kh * p.kw
+        tail = self.channels if self.channels < self.lanes else 0
+        self.spec = ChannelsSpec(r, pixels, p.kh, p.kw, p.sh, p.sw, p.dh, p.dw, self.inputs, tail, epilogue)
+        macs = self.channels * p.oh * p.ow * p.kh * p.kw * self.inputs
         self.wanted = max(1, min(max(LEAST_TASKS, macs * p.mb // TASK_MACS), macs * p.mb // LEAST_TASK_MACS) // max(1, p.mb))
         self.strips = max(1, min(self.wanted, -(-p.oh // r) // 2))
 
 
 class ChannelsPlan(Plan):
-    """Depthwise convolution of channels-last arrays on `fastconv.kernels.channels`."""
+    """Depthwise and grouped convolutions of channels-last arrays on `fastconv.kernels.channels`."""
 
     def __init__(self, backend: str, problem: ConvProblem, w: Array, bias: Array | None, threads: int) -> None:
         p = problem
         self.layout = layout = ChannelsLayout(p)
-        lanes, spec = layout.lanes, layout.spec
+        lanes, spec, channels, real = layout.lanes, layout.spec, layout.channels, real_dtype(p)
         # Whole blocks of channels, and one that overlaps them where they do not cover all.
-        blocks = max(1, p.ic // lanes)
-        self._parts = [(0, blocks)] + ([(p.ic - lanes, 1)] if p.ic > lanes and p.ic % lanes else [])
-        taps = np.zeros((p.kh, p.kw, max(p.ic, lanes)), p.dtype)
-        taps[:, :, : p.ic] = w[:, 0].transpose(1, 2, 0)
+        blocks = max(1, channels // lanes)
+        self._parts = [(0, blocks)] + ([(channels - lanes, 1)] if channels > lanes and channels % lanes else [])
+        taps = np.zeros((p.kh, p.kw, layout.inputs, max(channels, lanes)), real)
+        taps[..., :channels] = (real_weights(w) if p.is_complex else w).transpose(2, 3, 1, 0)
         self._weights = [
-            np.ascontiguousarray(taps[:, :, c : c + n * lanes].reshape(p.kh, p.kw, n, lanes).transpose(2, 0, 1, 3)) for c, n in self._parts
+            np.ascontiguousarray(taps[..., c : c + n * lanes].reshape(*taps.shape[:3], n, lanes).transpose(3, 0, 1, 2, 4))
+            for c, n in self._parts
         ]
         super().__init__(
             backend, p, threads=threads, packed_nbytes=sum(part.nbytes for part in self._weights),
@@ -89,8 +99,8 @@ class ChannelsPlan(Plan):
         )  # fmt: skip
         self._bias = None if bias is None else bias.copy()
         self._activation, low, high = activation_code(p.activation)
-        self._limits = np.array([low, high], p.dtype)
-        self._kernel = channels_function(p.dtype, *spec)
+        self._limits = np.array([low, high], real)
+        self._kernel = channels_function(real, *spec)
         self._geometries: dict[Any, tuple[Any, ...]] = {}
         self._lock = threading.Lock()
 
@@ -105,7 +115,7 @@ class ChannelsPlan(Plan):
         geometries, _ = self._geometries.get(key) or self._keep(key)
         ctl = pool.handle(self.threads)
         for (c, _), geometry, weights in zip(self._parts, geometries, self._weights, strict=True):
-            shift = c * item
+            shift = c * (item // parts_of(p))
             bias = 0 if self._bias is None else address(self._bias) + shift
             planar_run(
                 ctl, self.threads, geometry, address(x) + shift, address(weights), address(target) + shift, bias, address(added) + shift
@@ -130,19 +140,20 @@ class ChannelsPlan(Plan):
     def _make_geometries(self, src: tuple[int, ...], dst: tuple[int, ...], residual: tuple[int, ...]) -> tuple[Any, ...]:
         """Return the geometry of each part, and the arrays whose addresses they hold."""
         p, layout, item = self.problem, self.layout, self.problem.itemsize
+        taps = p.kh * p.kw * layout.inputs
         rows, cols = p.row_index(), p.col_index()
         row_table = np.where(rows < 0, PAD_ROW, rows * src[2])
         column_table = np.where(cols < 0, PAD_ROW, cols * src[3])
         # Read at any column of a row, which may run backwards.
         extent = (p.iw - 1) * src[3]
         pad_row = np.full(abs(extent) // item + layout.lanes, p.padding_value, p.dtype)
-        step = layout.lanes * item
+        step = layout.lanes * item // parts_of(p)
         geometries = []
         for _, blocks in self._parts:
-            fitting = -(-blocks * p.kh * p.kw * step // WEIGHTS_NBYTES)
+            fitting = -(-blocks * taps * step // WEIGHTS_NBYTES)
             chunks = min(blocks, max(fitting, -(-layout.wanted // layout.strips)))
             values = {
-                "src_step": step, "weights_step": p.kh * p.kw * step, "dst_step": step, "bias_step": step, "residual_step": step,
+                "src_step": step, "weights_step": taps * step, "dst_step": step, "bias_step": step, "residual_step": step,
                 "dst_row": dst[2], "residual_row": residual[2], "dst_column": dst[3], "residual_column": residual[3],
                 "pad_row": address(pad_row) + max(0, -extent), "right": layout.right, "first": layout.first, "tiles": layout.tiles,
                 "last": layout.last, "border_pixels": layout.border_pixels, "activation": self._activation,

@@ -10,6 +10,7 @@ from fastconv.backends.direct import channels
 from fastconv.backends.direct.planar_plan import PlanarPlan, planar_layout
 from fastconv.backends.direct.separable import separable_plan
 from fastconv.errors import UnsupportedProblem
+from fastconv.kernels.planar_spec import RESULT, SOURCE
 from fastconv.machine import Machine
 from fastconv.plans import Plan
 from fastconv.problem import ConvProblem
@@ -23,6 +24,8 @@ VECTOR_CYCLES = 1.7
 DEINTERLEAVE_EFFICIENCY = 0.42
 #: Cycles to pack a vector of a source row, by whole vectors and by single elements.
 PACK_CYCLES, PACK_ELEMENT_CYCLES = 1.5, 3.0
+#: Cycles to turn a vector of a channels-last array.
+TURN_CYCLES = 8.0
 #: Time of a pixel at the border of a channels-last row, whose columns are looked up, in pixels inside.
 BORDER_PIXEL_COST = 2.5
 #: Cycles per row of the result and per plane beside its vectors.
@@ -37,20 +40,22 @@ class PlanarAlgorithm(Algorithm):
 
     def work(self, problem: ConvProblem, machine: Machine) -> Work:
         """Return the cycles of the register tiles, borders and packing included, as flops at the peak."""
+        if channels.computes(problem):
+            return _channels_work(problem)
         per_cycle, cycles, tasks = _modelled(problem, machine.target.name)
         p = problem
         nbytes = p.x_nbytes + p.out_nbytes * (2 if p.has_residual else 1)
-        # Channels-last arrays of several channels are turned into rows and back.
-        copies = 4 * nbytes if p.channels_last and max(p.ic, p.oc) > 1 else 0
         return Work(
             flops=cycles * per_cycle,
-            nbytes=nbytes + copies,
+            nbytes=nbytes,
             setup_nbytes=2 * p.w_nbytes,
             parallelism=tasks,
         )
 
     def workspace_nbytes(self, problem: ConvProblem, threads: int, max_workspace: int | None) -> int | None:
         """Return the packed strips of the threads; kernels of rank 1 take other scratch. See `Algorithm.workspace_nbytes`."""
+        if channels.computes(problem):
+            return 0
         needed, limit = planar_layout(problem).packed_nbytes, workspace_limit(problem, max_workspace)
         if needed > limit:
             return None
@@ -63,7 +68,12 @@ class PlanarAlgorithm(Algorithm):
     def make_plan(
         self, problem: ConvProblem, w: Array, bias: Array | None = None, *, threads: int = 1, max_workspace: int | None = None
     ) -> Plan:
-        """Pack the weights output channels innermost; kernels of rank 1 become two passes, as the plan's description says."""
+        """Pack the weights output channels innermost; kernels of rank 1 become two passes, as the plan's description says.
+
+        Groups of few channels in channels-last arrays are read and written where they lie.
+        """
+        if channels.computes(problem):
+            return channels.ChannelsPlan(self.name, problem, w, bias, threads)
         limit = workspace_limit(problem, max_workspace)
         separable = separable_plan(self.name, problem, w, bias, threads)
         if separable is not None and separable.workspace_nbytes <= limit:
@@ -89,27 +99,6 @@ class Depthwise(PlanarAlgorithm):
         if not p.is_depthwise:
             return f"it needs one input channel per group and several groups, got groups = {p.g} with {p.ic} input channels"
         return self.dtype_reason(p)
-
-    def work(self, problem: ConvProblem, machine: Machine) -> Work:
-        """Return the cycles of the register tiles; channels-last arrays have tiles of pixels."""
-        p = problem
-        if not channels.computes(p):
-            return super().work(p, machine)
-        layout = channels.ChannelsLayout(p)
-        blocks, taps = -(-p.ic // layout.lanes), p.kh * p.kw
-        inside = layout.tiles * layout.spec.p
-        per_pixel = taps / 2 / INNER_EFFICIENCY + VECTOR_CYCLES
-        cycles = p.mb * blocks * p.oh * (inside * per_pixel + layout.border_pixels * BORDER_PIXEL_COST * per_pixel + ROW_CYCLES)
-        nbytes = p.x_nbytes + p.out_nbytes * (2 if p.has_residual else 1)
-        return Work(flops=cycles * 4.0 * layout.lanes, nbytes=nbytes, setup_nbytes=2 * p.w_nbytes, parallelism=p.mb * layout.strips)
-
-    def make_plan(
-        self, problem: ConvProblem, w: Array, bias: Array | None = None, *, threads: int = 1, max_workspace: int | None = None
-    ) -> Plan:
-        """Pack the weights; channels-last arrays are read and written where they lie."""
-        if channels.computes(problem):
-            return channels.ChannelsPlan(self.name, problem, w, bias, threads)
-        return super().make_plan(problem, w, bias, threads=threads, max_workspace=max_workspace)
 
 
 class Grouped(PlanarAlgorithm):
@@ -143,6 +132,17 @@ class Planar(PlanarAlgorithm):
         return self.dtype_reason(p)
 
 
+def _channels_work(problem: ConvProblem) -> Work:
+    """Return the cycles of the tiles of pixels of channels-last arrays."""
+    p, layout = problem, channels.ChannelsLayout(problem)
+    blocks, taps = -(-layout.channels // layout.lanes), layout.inputs * p.kh * p.kw
+    inside = layout.tiles * layout.spec.p
+    per_pixel = taps / 2 / INNER_EFFICIENCY + VECTOR_CYCLES
+    cycles = p.mb * blocks * p.oh * (inside * per_pixel + layout.border_pixels * BORDER_PIXEL_COST * per_pixel + ROW_CYCLES)
+    nbytes = p.x_nbytes + p.out_nbytes * (2 if p.has_residual else 1)
+    return Work(flops=cycles * 4.0 * layout.lanes, nbytes=nbytes, setup_nbytes=2 * p.w_nbytes, parallelism=p.mb * layout.strips)
+
+
 @functools.lru_cache(maxsize=512)
 def _modelled(problem: ConvProblem, target_name: str) -> tuple[float, float, int]:
     """Return (flops per cycle at the peak, modelled cycles, number of tasks)."""
@@ -155,10 +155,11 @@ def _modelled(problem: ConvProblem, target_name: str) -> tuple[float, float, int
     # Few independent sums leave the FMA units waiting; a single row or vector of narrow rows has no more.
     sums = min(12, mo * layout.tile.r * c.v)
     efficiency *= min(1.0, (sums + 4) / 12)
-    per_vector = layout.parts * p.reduction / 2 / efficiency + VECTOR_CYCLES
+    per_vector = layout.parts * p.reduction / 2 / efficiency + (TURN_CYCLES if layout.turns & RESULT else VECTOR_CYCLES)
     cycles = layout.parts * p.oc * rows * (vectors * per_vector + ROW_CYCLES / mo) + layout.planes * PLANE_CYCLES
     if not layout.is_in_place:
-        width = p.iw / lanes * (PACK_CYCLES if p.sw <= 2 else lanes * PACK_ELEMENT_CYCLES)
+        by_vectors = TURN_CYCLES if layout.turns & SOURCE else PACK_CYCLES if p.sw <= 2 else lanes * PACK_ELEMENT_CYCLES
+        width = p.iw / lanes * by_vectors
         margins = len(layout.margins) * PACK_ELEMENT_CYCLES
         cycles += layout.parts * p.ic * layout.strips * layout.strip_rows * (width + margins + 8)
     return 4.0 * lanes, p.mb * cycles, p.mb * layout.chunks * layout.strips
