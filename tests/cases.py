@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,14 +92,9 @@ for _mode, (_name, _geometry) in itertools.product(
     GEOMETRIES[f"{_name}, {_mode}"] = f"{_geometry}:float32:{_mode}"
 
 PROBLEMS = {name: ConvProblem.parse(text) for name, text in GEOMETRIES.items()}
-#: Of the rows that differ in constants alone (Winograd along one axis, or with tiles that are no squares), some stand for the others
-#: where kernels are compiled for each of many dtypes or shapes.
-REPRESENTATIVES = [
-    algorithm
-    for algorithm in TABLE
-    if not re.fullmatch(r"winograd:f\dx(1x\d|\dx1|\dx\dx\d)", algorithm.name)
-    or algorithm.name in {"winograd:f4x1x7", "winograd:f4x7x1", "winograd:f4x2x3x3"}
-]
+#: The variants of Winograd differ in constants: for laws, and for dtypes other than float32, one of each kind stands for the others.
+STANDING_FOR_WINOGRAD = {f"winograd:{name}" for name in ("f4x3", "f6x3", "f4x3s2", "f4x5", "f4x1x7", "f4x7x1")}
+REPRESENTATIVES = [algorithm for algorithm in TABLE if algorithm.family != "winograd" or algorithm.name in STANDING_FOR_WINOGRAD]
 
 
 @dataclass(frozen=True)
