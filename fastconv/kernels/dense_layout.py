@@ -126,8 +126,8 @@ def pixels_cost(pixels: int, channels: int, tile: RegisterTile) -> float:
         while used * lanes < rest:
             used *= 2
     heights = row_tiles(channels, tile)
-    panels = whole * sum(tile.cost(h, tile.vectors) for h in heights)
-    rest_panel = sum(tile.cost(h, used) for h in heights) if used else 0.0
+    panels = whole * tile.cost_of(heights, tile.vectors)
+    rest_panel = tile.cost_of(heights, used) if used else 0.0
     return panels + rest_panel + PANEL_PACK_CYCLES * -(-pixels // tile.columns)
 
 
@@ -135,7 +135,7 @@ def pixels_cost(pixels: int, channels: int, tile: RegisterTile) -> float:
 def channels_cost(pixels: int, channels: int, tile: RegisterTile) -> float:
     """Return the model's cycles per step of k of the design with output channels in vectors, packing included."""
     heights = row_tiles(pixels, tile)
-    product = -(-channels // tile.columns) * sum(tile.cost(h, tile.vectors) for h in heights)
+    product = -(-channels // tile.columns) * tile.cost_of(heights, tile.vectors)
     return product + TILE_PACK_CYCLES * len(heights)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastconv.kernels.target import Target, host
@@ -35,6 +36,10 @@ class RegisterTile:
         The larger of the multiply-adds and the operand loads, plus the loop's share.
         """
         return max(rows * vectors / 2, (rows + vectors) * self.load_cycles, 1.0) + 0.1
+
+    def cost_of(self, heights: Sequence[int], vectors: int) -> float:
+        """Return the cost of tiles of these heights, thousands where pixels are rows."""
+        return sum(heights.count(h) * self.cost(h, vectors) for h in set(heights))
 
     @property
     def heights(self) -> tuple[int, ...]:

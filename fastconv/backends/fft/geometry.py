@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 Index = npt.NDArray[np.int64]
+#: The share of all points that a longer tile has to save over the shorter ones.
+POINTS_SAVED = 0.02
 
 
 class Wrap(enum.Enum):
@@ -57,14 +60,20 @@ def axis_tiles(index: Index, outputs: int, span: int, length: int, wrap: Wrap = 
     """
     if length < span:
         return None
-    folded = len(index) - length
-    can_share = folded <= 0 or (wrap is not Wrap.NONE and np.array_equal(index[:folded], index[length:]))
-    if wrap is Wrap.NEGATIVE and folded > 0:
-        can_share = can_share and bool((index[length:] < 0).all())
-    if length >= outputs and can_share:
+    if length >= outputs and _can_share(index, length, wrap):
         return AxisTiles(length, outputs, 1)
     step = length - span + 1
     return AxisTiles(length, step, -(-outputs // step))
+
+
+def _can_share(index: Index, length: int, wrap: Wrap) -> bool:
+    """Tell whether positions `length` apart may be one, see `axis_tiles`."""
+    folded = len(index) - length
+    if folded <= 0:
+        return True
+    if wrap is Wrap.NONE or not np.array_equal(index[:folded], index[length:]):
+        return False
+    return wrap is not Wrap.NEGATIVE or bool((index[length:] < 0).all())
 
 
 def tile_positions(index: Index, tiles: AxisTiles, t: int) -> Index:
@@ -77,10 +86,25 @@ def tile_positions(index: Index, tiles: AxisTiles, t: int) -> Index:
 
 
 def candidate_tiles(index: Index, outputs: int, span: int, lengths: Sequence[int]) -> list[AxisTiles]:
-    """Return the tilings worth looking at: no tile that is longer than needed for the number of tiles it gives."""
-    best: dict[int, AxisTiles] = {}
-    for length in sorted(lengths):
-        tiles = axis_tiles(index, outputs, span, length)
-        if tiles is not None:
-            best.setdefault(tiles.count, tiles)
-    return list(best.values())
+    """Return the tilings worth looking at, see `worth_looking_at`."""
+    tilings = (axis_tiles(index, outputs, span, length) for length in sorted(lengths))
+    return worth_looking_at((t, t.length) for t in tilings if t is not None)
+
+
+def worth_looking_at(priced: Iterable[tuple[AxisTiles, float]]) -> list[AxisTiles]:
+    """Choose from tilings by growing length, given with the price of a tile.
+
+    Of equal number of tiles the cheapest; of these the longer ones only where they save points, and a single tile.
+    """
+    cheapest: dict[int, tuple[AxisTiles, float]] = {}
+    for tiles, price in priced:
+        if tiles.count not in cheapest or price < cheapest[tiles.count][1]:
+            cheapest[tiles.count] = tiles, price
+    kept: list[AxisTiles] = []
+    least = math.inf
+    for tiles, _ in sorted(cheapest.values(), key=lambda pair: pair[0].length):
+        points = tiles.count * tiles.length
+        if points < (1 - POINTS_SAVED) * least or tiles.count == 1:
+            kept.append(tiles)
+            least = min(least, points)
+    return kept

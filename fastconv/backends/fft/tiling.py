@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastconv.backends.fft.geometry import AxisTiles, Index, Wrap, axis_tiles
+from fastconv.backends.fft.geometry import AxisTiles, Index, Wrap, axis_tiles, worth_looking_at
 from fastconv.kernels import fft_lengths
 from fastconv.kernels.borders import source_index
 from fastconv.kernels.fft_fields import CHANNELS, COLUMNS, DESCRIPTIONS_NBYTES, TILES
@@ -110,21 +110,15 @@ def phase_tiles(axis: AxisPhases, length: int, wrap: Wrap = Wrap.SAME) -> AxisTi
 
 
 def tilings_of(axis: AxisPhases, multiple: int = 1, parts: int = 1, wrap: Wrap = Wrap.SAME) -> list[AxisTiles]:
-    """Return the tilings worth looking at: of equal number of tiles, the cheapest transforms.
+    """Return the tilings worth looking at, the price of a tile being that of its transforms; see `worth_looking_at`.
 
     Tiles are `parts` times as long as their transforms, and those multiples of `multiple`.
     """
-    best: dict[int, tuple[float, AxisTiles]] = {}
-    for length in fft_lengths.lengths():
-        if length % multiple or length * parts > fft_lengths.MAX_LENGTH:
-            continue
-        chosen = phase_tiles(axis, length * parts, wrap)
-        if chosen is None:
-            continue
-        cost = length * fft_lengths.stage_cost(length)
-        if chosen.count not in best or cost < best[chosen.count][0]:
-            best[chosen.count] = cost, chosen
-    return sorted((t for _, t in best.values()), key=lambda t: t.length)
+    # One tile for all is no longer than what it has to hold, up to a length that the stages can make.
+    most = min(fft_lengths.MAX_LENGTH, 1.3 * axis.index.shape[2] + 2 * multiple * parts)
+    lengths = [n for n in fft_lengths.lengths() if n % multiple == 0 and axis.taps <= n * parts <= most]
+    tilings = ((phase_tiles(axis, n * parts, wrap), n * fft_lengths.stage_cost(n)) for n in lengths)
+    return worth_looking_at((tiles, cost) for tiles, cost in tilings if tiles is not None)
 
 
 @functools.lru_cache(maxsize=256)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ SMALL_ARRAYS_NBYTES = 64 * 2**10
 CANDIDATES = 24
 
 
+@functools.lru_cache(maxsize=4096)
 def smooth_length(n: int) -> int:
     """Return the smallest length >= n with prime factors 2, 3 and 5 only."""
     best = 1 << max(n - 1, 0).bit_length()
