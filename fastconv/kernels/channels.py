@@ -12,8 +12,8 @@ Groups of 2, 4, ... channels stand in a vector side by side; a source vector is 
 input in all lanes of its group, which is a shuffle where a group takes at most 128 bits. The parts of complex numbers are two inputs.
 
 Nothing is packed and no lane is wasted, whatever the stride, the dilation and the width. Rows outside of the source point at one
-shared row of padding values; pixels whose window crosses the left or right border go one by one and look each column up in
-a table, which serves every padding mode.
+shared row of padding values; tiles of pixels whose window crosses the left or right border look each column up in a table,
+which serves every padding mode.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from fastconv.kernels.epilogue import emit_epilogue
+from fastconv.kernels.gemm import INDEPENDENT_SUMS
 from fastconv.kernels.planar_source import SourceRows
 from fastconv.kernels.planar_spec import ACTIVATION, BIAS, PAD_ROW, RESIDUAL
 from fastconv.kernels.simd import I64, Value, i64, new_function
@@ -32,8 +33,8 @@ class ChannelsSpec(NamedTuple):
 
     Attributes
     ----------
-    r, p : int
-        Register tile: rows, pixels.
+    r, p, edge : int
+        Register tile: rows, pixels, pixels of a tile at the border.
     kh, kw, sh, sw, dh, dw : int
         Kernel, strides, dilations.
     inputs : int
@@ -46,6 +47,7 @@ class ChannelsSpec(NamedTuple):
 
     r: int
     p: int
+    edge: int
     kh: int
     kw: int
     sh: int
@@ -87,8 +89,8 @@ class _Channels(SourceRows):
                 served.setdefault(r * spec.sh + kh * spec.dh, []).append((r, kh))
         column = b.mul(pixel, i64(spec.sw))
         start = b.mul(b.sub(column, g["shift"]), g["src_column"])
-        # Few sums wait for one another: pixels that go one by one have two each, for every other source row.
-        sets = 1 if is_inside else 2
+        # Few sums wait for one another: then there are two of each, for every other source row.
+        sets = 1 if spec.r * pixels >= INDEPENDENT_SUMS else 2
         sums: list[Any] = [None] * (sets * spec.r * pixels)
         for turn, (j, pairs) in enumerate(sorted(served.items())):
             row = self.row_pointer(src, first, j)
@@ -180,11 +182,13 @@ class _Channels(SourceRows):
 
             def border(i: Value, _: list[Value]) -> list[Value]:
                 # Pixels 0 .. first - 1, then those from `right` on.
-                behind = b.add(i, b.sub(g["right"], g["first"]))
-                return run(b.select(b.icmp_signed("<", i, g["first"]), i, behind), 1, is_inside=False)
+                left = b.sdiv(b.add(g["first"], i64(spec.edge - 1)), i64(spec.edge))
+                behind = b.add(g["right"], b.mul(b.sub(i, left), i64(spec.edge)))
+                pixel = b.select(b.icmp_signed("<", i, left), b.mul(i, i64(spec.edge)), behind)
+                return run(b.select(b.icmp_signed("<", pixel, g["border_last"]), pixel, g["border_last"]), spec.edge, is_inside=False)
 
             self.loop(g["tiles"], [], tile, "tile")
-            self.loop(g["border_pixels"], [], border, "border")
+            self.loop(g["border_tiles"], [], border, "border")
             return []
 
         self.loop(b.sdiv(b.add(self.rows, i64(spec.r - 1)), i64(spec.r)), [], rows, "rows")

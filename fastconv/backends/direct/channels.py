@@ -50,8 +50,8 @@ class ChannelsLayout:
     spec : ChannelsSpec
     first, last, tiles : int
         First and last place of a tile of pixels inside a row, and number of tiles.
-    right, border_pixels : int
-        First pixel of the right border, and number of pixels of both.
+    right, border_tiles : int
+        First pixel of the right border, and number of tiles of both.
     strips : int
         Tasks per image and chunk of channels.
     """
@@ -62,16 +62,17 @@ class ChannelsLayout:
         self.lanes = target.lanes(p.itemsize // parts_of(p))
         low = min(-(-p.pw_lo // p.sw), p.ow)
         high = min((p.iw - 1 - (p.kw - 1) * p.dw + p.pw_lo) // p.sw, p.ow - 1)
-        inside = max(0, high - low + 1)
         # R*P sums, P source vectors and a weight.
         r = min(p.oh, 3 if target.registers >= 32 else 2)
-        pixels = max(1, min(4 if r > 1 else 6, inside))
+        pixels = min(4 if r > 1 else 6, p.ow)
+        inside = high - low + 1 if high - low + 1 >= pixels else 0
         self.first, self.right = (low, high + 1) if inside else (p.ow, p.ow)
         self.last, self.tiles = self.right - pixels, -(-inside // pixels)
-        self.border_pixels = p.ow - inside
+        edge = max(1, min(pixels, max(self.first, p.ow - self.right)))
+        self.border_tiles = -(-self.first // edge) - (self.right - p.ow) // edge
         epilogue = BIAS * p.has_bias + RESIDUAL * p.has_residual + ACTIVATION * (p.activation is not None)
         tail = self.channels if self.channels < self.lanes else 0
-        self.spec = ChannelsSpec(r, pixels, p.kh, p.kw, p.sh, p.sw, p.dh, p.dw, self.inputs, tail, epilogue)
+        self.spec = ChannelsSpec(r, pixels, edge, p.kh, p.kw, p.sh, p.sw, p.dh, p.dw, self.inputs, tail, epilogue)
         macs = self.channels * p.oh * p.ow * p.kh * p.kw * self.inputs
         self.wanted = max(1, min(max(LEAST_TASKS, macs * p.mb // TASK_MACS), macs * p.mb // LEAST_TASK_MACS) // max(1, p.mb))
         self.strips = max(1, min(self.wanted, -(-p.oh // r) // 2))
@@ -156,7 +157,8 @@ class ChannelsPlan(Plan):
                 "src_step": step, "weights_step": taps * step, "dst_step": step, "bias_step": step, "residual_step": step,
                 "dst_row": dst[2], "residual_row": residual[2], "dst_column": dst[3], "residual_column": residual[3],
                 "pad_row": address(pad_row) + max(0, -extent), "right": layout.right, "first": layout.first, "tiles": layout.tiles,
-                "last": layout.last, "border_pixels": layout.border_pixels, "activation": self._activation,
+                "last": layout.last, "border_tiles": layout.border_tiles, "border_last": p.ow - layout.spec.edge,
+                "activation": self._activation,
                 "limits": address(self._limits), "src_column": src[3], "shift": p.pw_lo, "column_table": address(column_table),
                 "kernel": self._kernel, "tasks": p.mb * chunks * layout.strips, "strips": layout.strips, "chunks": chunks,
                 "all_rows": p.oh, "all_planes": blocks, "blocks": 1, "src_image": src[0], "src_group": step, "dst_image": dst[0],

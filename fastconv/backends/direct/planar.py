@@ -26,8 +26,8 @@ DEINTERLEAVE_EFFICIENCY = 0.42
 PACK_CYCLES, PACK_ELEMENT_CYCLES = 1.5, 3.0
 #: Cycles to turn a vector of a channels-last array.
 TURN_CYCLES = 8.0
-#: Time of a pixel at the border of a channels-last row, whose columns are looked up, in pixels inside.
-BORDER_PIXEL_COST = 2.5
+#: Time of a pixel at the border of a channels-last row, whose columns are looked up, in pixels inside: of tiles of one pixel and of more.
+BORDER_PIXEL_COST = 2.5, 1.3
 #: Cycles per row of the result and per plane beside its vectors.
 ROW_CYCLES, PLANE_CYCLES = 6.0, 60.0
 
@@ -136,9 +136,10 @@ def _channels_work(problem: ConvProblem) -> Work:
     """Return the cycles of the tiles of pixels of channels-last arrays."""
     p, layout = problem, channels.ChannelsLayout(problem)
     blocks, taps = -(-layout.channels // layout.lanes), layout.inputs * p.kh * p.kw
-    inside = layout.tiles * layout.spec.p
+    tile, edge = layout.spec.p, layout.spec.edge
+    pixels = layout.tiles * tile + layout.border_tiles * edge * BORDER_PIXEL_COST[edge > 1]
     per_pixel = taps / 2 / INNER_EFFICIENCY + VECTOR_CYCLES
-    cycles = p.mb * blocks * p.oh * (inside * per_pixel + layout.border_pixels * BORDER_PIXEL_COST * per_pixel + ROW_CYCLES)
+    cycles = p.mb * blocks * p.oh * (pixels * per_pixel + ROW_CYCLES)
     nbytes = p.x_nbytes + p.out_nbytes * (2 if p.has_residual else 1)
     return Work(flops=cycles * 4.0 * layout.lanes, nbytes=nbytes, setup_nbytes=2 * p.w_nbytes, parallelism=p.mb * layout.strips)
 
