@@ -125,12 +125,6 @@ def _made_plan(problem: ConvProblem, config: Config, w: Array) -> Plan:
     return planner.prepare(planner.decide(problem, config), problem, config, w, None)
 
 
-def forget_plans() -> None:
-    """Drop all plans that are kept."""
-    _kept_plan.cache_clear()
-    _large_plans.clear()
-
-
 # ---- complex
 
 

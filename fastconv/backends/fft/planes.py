@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -105,6 +106,16 @@ def _tiling(p: ConvProblem, max_workspace: int | None, threads: int) -> Tiling |
     return best_plane_tiling(p, max_workspace - copies - SMALL_ARRAYS_NBYTES - threads * 8192, max_workspace, threads)
 
 
+@functools.lru_cache(maxsize=4)
+def _twists(th: int, tw: int, lanes: int, dtype: str) -> Array:
+    """Return the factors between columns and rows of a line's transform, as its kernel reads them.
+
+    Cosines and sines of up to 262,144 points take longer than the transforms; kernels of one length have them in common.
+    """
+    angle = -2 * np.pi / (th * tw) * ((frequencies(th) - 0.25)[:, np.newaxis] * np.arange(tw)).reshape(-1, lanes, tw).swapaxes(1, 2)
+    return np.stack([np.cos(angle), np.sin(angle)], 2).astype(dtype)
+
+
 class PlanePlan(TilesPlan):
     """Spectra of the weights and all tables for one shape."""
 
@@ -145,9 +156,7 @@ class PlanePlan(TilesPlan):
         if t.is_folded:
             self._twists = spectra_at + p.oc * 2 * points * p.itemsize
             place = spectra[self._twists - address(spectra) :][: 2 * points * p.itemsize].view(p.dtype).reshape(th // lanes, tw, 2, lanes)
-            angle = -2 * np.pi / points * ((frequencies(th) - 0.25)[:, np.newaxis] * np.arange(tw)).reshape(-1, lanes, tw).swapaxes(1, 2)
-            np.cos(angle, out=place[:, :, 0], casting="same_kind")
-            np.sin(angle, out=place[:, :, 1], casting="same_kind")
+            place[...] = _twists(th, tw, lanes, p.dtype)
         threads = self.threads if t.parts == 1 else 1
         scratch, scratch_at = aligned_empty(threads * self._scratch_nbytes + self._shared_nbytes)
         v = self._view(scratch_at)
