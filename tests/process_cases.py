@@ -130,6 +130,7 @@ def dask_program(scheduler: str) -> None:
 
 def interrupt_program(seconds: str) -> None:
     """SIGINT at random moments, also during the first calls, with plans being made and kept."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where a shell started the tests in the background
     over, armed = threading.Event(), threading.Event()
 
     def interrupt() -> None:
