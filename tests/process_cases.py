@@ -175,7 +175,7 @@ def exit_program() -> None:
         threading.Thread(target=wrong_in, args=((seed, 10**9, right),), daemon=True).start()
     executor = ThreadPoolExecutor(2)
     for seed in range(2):
-        executor.submit(wrong_in, (seed, 200, right))
+        executor.submit(wrong_in, (seed, 60, right))
     assert wrong_in((7, 50, right)) == 0
     print("leaving")
 

@@ -17,7 +17,16 @@ from oracle import Array
 from strategies import problems
 
 every_algorithm = pytest.mark.parametrize("algorithm", TABLE, ids=lambda algorithm: algorithm.name)
-algorithms = pytest.mark.parametrize("algorithm", REPRESENTATIVES, ids=lambda algorithm: algorithm.name)
+#: Depthwise and grouped layers run on the kernels of planar ones, which are compiled for each shape.
+algorithms = pytest.mark.parametrize(
+    "algorithm", [a for a in REPRESENTATIVES if a.name not in {"direct:depthwise", "direct:grouped"}], ids=lambda algorithm: algorithm.name
+)
+#: For what happens before an algorithm begins, one of each family.
+families = pytest.mark.parametrize(
+    "algorithm",
+    [a for a in TABLE if a.name in {"winograd:f4x3", "direct:dense", "fft:tiles", "im2col", "naive"}],
+    ids=lambda algorithm: algorithm.name,
+)
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -118,7 +127,7 @@ def test_a_1x1_kernel_is_a_product_of_matrices(algorithm: Algorithm, seed: int, 
     np.testing.assert_array_equal(exact(algorithm, problem, arrays.x, arrays.w), product.reshape(problem.out_shape))
 
 
-@algorithms
+@families
 @given(data=st.data(), seed=seeds)
 def test_the_padding_argument_equals_padding_by_hand(algorithm: Algorithm, data: st.DataObject, seed: int) -> None:
     problem = data.draw(problems(algorithm))
@@ -149,7 +158,7 @@ def test_one_two_and_more_threads_give_the_same_bits(algorithm: Algorithm, data:
         np.testing.assert_array_equal(run(case, arrays, threads).view(np.uint8), alone.view(np.uint8))
 
 
-@algorithms
+@families
 @given(data=st.data(), seed=seeds)
 def test_a_plan_used_again_gives_the_bits_of_a_call(algorithm: Algorithm, data: st.DataObject, seed: int) -> None:
     problem = data.draw(problems(algorithm, channels_last=False))
@@ -167,7 +176,7 @@ def test_a_plan_used_again_gives_the_bits_of_a_call(algorithm: Algorithm, data: 
     np.testing.assert_array_equal(called.view(np.uint8), first.view(np.uint8))
 
 
-@algorithms
+@families
 @given(data=st.data(), seed=seeds)
 def test_flipping_the_kernel_twice_changes_nothing(algorithm: Algorithm, data: st.DataObject, seed: int) -> None:
     problem = data.draw(problems(algorithm, channels_last=False, padding_mode="zeros", dh=1, dw=1))
