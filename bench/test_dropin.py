@@ -233,6 +233,10 @@ def gradient_cases() -> Iterator[Case]:
 GROUPS = {"correlate2d": correlate2d_cases, "ndimage": ndimage_cases, "lines": line_cases, "torch": gradient_cases}
 
 
+#: How long the threads of another library may go on spinning after a call, on the core that the next one needs.
+SPIN_S = 0.01
+
+
 def timed(function: Callable[[], Any], calls: int) -> float:
     start = time.perf_counter()
     for _ in range(calls):
@@ -262,7 +266,8 @@ def compare(case: Case, limit_s: float = LIMIT_S) -> dict[str, Any]:
         theirs_s.clear()
         for _ in range(max(3, min(25, int(0.1 / max(once, 1e-6))))):
             for function, times in ((theirs, theirs_s), (case.ours, mine_s)):
-                function()  # untimed: until then the threads of the other library may spin
+                time.sleep(SPIN_S)
+                function()  # untimed: caches, and threads that sleep now
                 times.append(timed(function, inner))
     else:
         inner = 1
