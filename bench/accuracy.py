@@ -134,7 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    parts = [f"#### {dtype}\n\n{table(dtype)}" for dtype in ("float32", "float64")]
+    parts = [f"### {dtype}\n\n{table(dtype)}" for dtype in ("float32", "float64")]
     text = "\n\n".join(parts)
     if not options.write:
         print(text)

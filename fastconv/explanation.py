@@ -32,7 +32,7 @@ class Explanation:
         The chosen algorithm, the source that decided, and every candidate.
     rows : tuple of tuple of str
         The table's cells: backend, mark, predicted and measured time, flops, bytes moved, workspace, the bound on the error
-        relative to sum |x||w| (see `typical_bound`), error class, remark.
+        relative to ``sum |x||w|`` (see `typical_bound`), error class, remark.
     """
 
     problem: ConvProblem
