@@ -15,8 +15,8 @@ CASES = (
     ConvProblem(1, 1, 1, 256, 256, 1, 5, 5),
     ConvProblem(1, 1, 1, 256, 256, 1, 15, 15),
     ConvProblem(1, 1, 1, 160, 160, 1, 63, 63),
-    ConvProblem(1, 1, 1, 1024, 1024, 1, 127, 127),
-    ConvProblem(1, 1, 1, 1, 100000, 1, 1, 1001),
+    ConvProblem(1, 1, 1, 640, 640, 1, 127, 127),
+    ConvProblem(1, 1, 1, 1, 30000, 1, 1, 1001),
     ConvProblem(1, 1, 16, 56, 56, 4, 7, 7, ph_lo=3, ph_hi=3, pw_lo=3, pw_hi=3),
     ConvProblem(16, 1, 16, 56, 56, 16, 31, 31, ph_lo=15, ph_hi=15, pw_lo=15, pw_hi=15),
 )
