@@ -36,11 +36,15 @@ def normwise_bound(problem: ConvProblem, x: Array, w: Array, points: int) -> Arr
     u = unit_roundoff(p.dtype)
     with np.errstate(all="ignore"):
         planes = pad(p, x).astype(np.complex128 if p.is_complex else np.float64)
-        norms = np.sqrt((np.abs(planes) ** 2).sum(axis=(2, 3)))
+        # Squares of numbers near the ends of the range are beyond it: norms are taken of numbers around 1.
+        sizes = np.abs(planes)
+        unit = sizes.max(initial=0.0) or 1.0
         # Planes of any two channels and images may share a transform, on the way in or out: the largest norms stand for all.
-        largest = norms.max(initial=0.0)
-        sizes = np.abs(w.astype(np.complex128 if p.is_complex else np.float64)).sum(axis=(1, 2, 3))
-        size = sizes.max(initial=0.0)
+        largest = unit * np.sqrt(((sizes / unit) ** 2).sum(axis=(2, 3))).max(initial=0.0)
+        # A tile that hangs over the end holds the padding value there too.
+        largest = np.hypot(largest, abs(p.padding_value) * math.sqrt(points))
+        sums = np.abs(w.astype(np.complex128 if p.is_complex else np.float64)).sum(axis=(1, 2, 3))
+        size = sums.max(initial=0.0)
         parts = 2 if p.is_complex else 1
         c = relative_bound(points, p.ic // p.g * parts, u) * parts
         # Numbers below the normal range lose half the smallest subnormal in each of the stages; every loss reaches all
