@@ -138,7 +138,7 @@ def _complex_plane(x: Array, w: Array, pads: Pads, mode: str, value: complex, co
     planes[0, 0], planes[0, 1] = x.real, x.imag
     weights = np.empty((2, 2, *w.shape), real)
     weights[0, 0] = weights[1, 1] = w.real
-    np.negative(w.imag, out=weights[0, 1])
+    np.multiply(w.imag, -1, out=weights[0, 1])  # np.negative is wrong for some strides: see `real_weights`
     weights[1, 0] = w.imag
     parts = _run(planes, weights, pads, mode, 0, config)[0]
     y = np.empty(parts.shape[1:], x.dtype)

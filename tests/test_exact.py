@@ -41,6 +41,16 @@ def test_complex_integers_are_exact(case: Case) -> None:
     check_exactly(case)
 
 
+@pytest.mark.parametrize("case", cases("complex64", "complex128", names=("1x1",)), ids=str)
+@pytest.mark.parametrize("gap", [2, 4])
+def test_complex_weights_apart_in_memory_are_exact(case: Case, gap: int) -> None:
+    arrays = integers(case.problem)
+    memory = np.zeros((*arrays.w.shape, gap), arrays.w.dtype)
+    memory[..., 0] = arrays.w
+    arrays.w = memory[..., 0]
+    np.testing.assert_array_equal(np.rint(run(case, arrays)), expected(case.problem, arrays))
+
+
 @pytest.mark.plain
 @pytest.mark.parametrize("case", cases("float32", names=SMALL), ids=str)
 def test_small_problems_are_exact(case: Case) -> None:
