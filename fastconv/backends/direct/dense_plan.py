@@ -191,6 +191,6 @@ def real_weights(w: Array) -> Array:
     out = np.empty((w.shape[0], 2, w.shape[1], 2, *w.shape[2:]), w.real.dtype)
     out[:, 0, :, 0] = out[:, 1, :, 1] = w.real
     out[:, 1, :, 0] = w.imag
-    # Not np.negative: NumPy 2.4's takes the wrong elements where those of the source are 16 bytes (float64: 64) apart and the result has gaps.
+    # Not np.negative: NumPy 2.4's reads wrong elements where they are 16 bytes (float64: 64) apart and the result has gaps.
     np.multiply(w.imag, -1, out=out[:, 0, :, 1])
     return out.reshape(2 * w.shape[0], 2 * w.shape[1], *w.shape[2:])
