@@ -95,6 +95,7 @@ class _LoopsPlan(Plan):
             pool.handle(self.threads), self.threads, src, self._w, dst, self._rows, self._cols,
             self._geometry, self._fill, self._zero, self._block,
         )  # fmt: skip
-        apply_epilogue(dst, self._bias, residual, p.activation)
+        with np.errstate(all="ignore"):
+            apply_epilogue(dst, self._bias, residual, p.activation)
         if dst is not out:
             out[...] = dst
