@@ -13,6 +13,7 @@ import numpy as np
 
 from fastconv import planner
 from fastconv._typing import Array
+from fastconv.backends.direct.dense_plan import real_weights
 from fastconv.plan_cache import PlanCache
 from fastconv.plans import Plan
 from fastconv.problem import DTYPES, ConvProblem
@@ -136,11 +137,7 @@ def _complex_plane(x: Array, w: Array, pads: Pads, mode: str, value: complex, co
         pads, mode = ((0, 0), (0, 0)), "zeros"
     planes = np.empty((1, 2, *x.shape), real)
     planes[0, 0], planes[0, 1] = x.real, x.imag
-    weights = np.empty((2, 2, *w.shape), real)
-    weights[0, 0] = weights[1, 1] = w.real
-    np.multiply(w.imag, -1, out=weights[0, 1])  # np.negative is wrong for some strides: see `real_weights`
-    weights[1, 0] = w.imag
-    parts = _run(planes, weights, pads, mode, 0, config)[0]
+    parts = _run(planes, real_weights(w[np.newaxis, np.newaxis]), pads, mode, 0, config)[0]
     y = np.empty(parts.shape[1:], x.dtype)
     y.real, y.imag = parts[0], parts[1]
     return y

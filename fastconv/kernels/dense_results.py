@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from fastconv.kernels.epilogue import Epilogue, build_finish
 from fastconv.kernels.pack import scaled
 from fastconv.kernels.register_tile import register_tile
@@ -40,7 +42,8 @@ def build_join_parts(module: Value, element: str) -> Value:
             for number in (0, 1):
                 value = e.shuffle(real, imaginary, [lane + number * half for lane in mixed])
                 at = b.add(b.mul(p, i64(2)), i64(number * lanes))
-                e.store(_plus_residual(e, value, added, at), e.ptr(scaled(e, to, at)))
+                here = functools.partial(_load, e, added, at)
+                e.store(e.plus_if(added, value, here), e.ptr(scaled(e, to, at)))
             return []
 
         def single(i: Value, _: list[Value]) -> list[Value]:
@@ -61,20 +64,9 @@ def build_join_parts(module: Value, element: str) -> Value:
     return function
 
 
-def _plus_residual(e: Emitter, value: Value, residual: Value, at: Value) -> Value:
-    """Return `value` plus the vector `at` elements behind the address `residual`, if that is not 0."""
-    b = e.b
-    start = b.block
-    add, done = b.append_basic_block("add"), b.append_basic_block("added")
-    b.cbranch(b.icmp_signed("!=", residual, i64(0)), add, done)
-    b.position_at_end(add)
-    total = b.fadd(value, e.load(e.ptr(scaled(e, residual, at))))
-    b.branch(done)
-    b.position_at_end(done)
-    phi = b.phi(e.vector)
-    phi.add_incoming(value, start)
-    phi.add_incoming(total, add)
-    return phi
+def _load(e: Emitter, base: Value, at: Value) -> Value:
+    """Return the vector `at` elements behind the address `base`."""
+    return e.load(e.ptr(scaled(e, base, at)))
 
 
 def build_store_turned(module: Value, element: str) -> Value:

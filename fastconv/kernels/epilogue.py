@@ -6,6 +6,7 @@ for jitted loops (`activate`), and NumPy for whole arrays (`apply_epilogue`).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -186,7 +187,7 @@ def build_finish(module: Value, element: str, along: Along, target: Target | Non
             mask = e.as_mask(e.range_mask(i64(0), b.sub(columns, n)))
             value = e.load(e.ptr(address(src, b.add(b.mul(m, lds), n))))
             where = e.ptr(address(dst, b.add(b.mul(m, ldd), n)))
-            value = _add_masked(e, value, where, mask, accumulate)
+            value = e.plus_if(accumulate, value, functools.partial(e.masked_load, where, mask))
             here = b.select(b.icmp_signed("!=", residual, i64(0)), address(residual, b.add(b.mul(m, ldr), n)), i64(0))
             bias_here = address(bias, m if along == "rows" else n)
             [value] = Epilogue(e, (last, bias_here, here, ldr, code, limits)).on_tile([value], 1, 1, along=along, mask=mask)
@@ -200,22 +201,6 @@ def build_finish(module: Value, element: str, along: Along, target: Target | Non
     e.loop(rows, [], row, "rows")
     b.ret_void()
     return function
-
-
-def _add_masked(e: Emitter, value: Value, where: Value, mask: Value, accumulate: Value) -> Value:
-    """Return `value`, plus what memory holds in the lanes of `mask` if `accumulate` is not 0."""
-    b = e.b
-    start = b.block
-    add, done = b.append_basic_block("accumulate"), b.append_basic_block("accumulated")
-    b.cbranch(b.icmp_signed("!=", accumulate, i64(0)), add, done)
-    b.position_at_end(add)
-    total = b.fadd(value, e.masked_load(where, mask))
-    b.branch(done)
-    b.position_at_end(done)
-    phi = b.phi(e.vector)
-    phi.add_incoming(value, start)
-    phi.add_incoming(total, add)
-    return phi
 
 
 def _finish_rows(module: Value, element: str) -> Value:

@@ -13,11 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from llvmlite import ir
-
 from fastconv.kernels.epilogue import EPILOGUE_ARGUMENTS, Along, Epilogue
 from fastconv.kernels.register_tile import register_tile
-from fastconv.kernels.simd import I64, Emitter, Value, i64, new_function
+from fastconv.kernels.simd import I64, Emitter, Value, call_by_case, i64, new_function
 from fastconv.kernels.target import Target
 
 #: Latency of a fused multiply-add times the pipes that execute it: fewer independent sums than this leave pipes idle.
@@ -309,28 +307,22 @@ def build_dispatch(
     if b is None:
         return function
     rows, vectors, *rest = function.args
-    after = b.append_basic_block("done")
-    switch = b.switch(b.add(b.mul(rows, i64(64)), vectors), after)
-    for height in tile.high_heights if packs or a == "rows" else tile.heights:
-        for width in tile.widths[:1] if packs else tile.widths:
-            kernel = build_microkernel(
-                module,
-                element,
-                height,
-                width,
-                panel_vectors=tile.vectors,
-                a=a,
-                prefetch=prefetch,
-                packs=packs,
-                epilogue=epilogue,
-                repeat=repeat,
-                target=target,
-            )
-            block = b.append_basic_block(f"tile_{height}x{width}")
-            switch.add_case(ir.Constant(I64, height * 64 + width), block)
-            with b.goto_block(block):
-                b.call(kernel, rest)
-                b.branch(after)
-    b.position_at_end(after)
-    b.ret_void()
+    kernels = {
+        height * 64 + width: build_microkernel(
+            module,
+            element,
+            height,
+            width,
+            panel_vectors=tile.vectors,
+            a=a,
+            prefetch=prefetch,
+            packs=packs,
+            epilogue=epilogue,
+            repeat=repeat,
+            target=target,
+        )
+        for height in (tile.high_heights if packs or a == "rows" else tile.heights)
+        for width in (tile.widths[:1] if packs else tile.widths)
+    }
+    call_by_case(b, b.add(b.mul(rows, i64(64)), vectors), kernels, rest)
     return function

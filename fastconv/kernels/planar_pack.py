@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 from fastconv.kernels.planar_spec import GEOMETRY, PAD_ROW, SOURCE, PlanarSpec
 from fastconv.kernels.simd import I64, Emitter, Value, i64, new_function
@@ -53,15 +54,23 @@ class _Pack(Emitter):
             return []
 
         self.loop(b.sub(g["width"], done), [], column, "column")
+
+        def margin(to: Value, place: Value) -> None:
+            for k, part in enumerate(parts):
+                b.store(self.load_scalar(self.offset(place, k)), self.offset_nbytes(part, to), align=self.nbytes)
+
+        self._fill_margins(source, column_nbytes, fill, margin)
+
+    def _fill_margins(self, source: Value, column_nbytes: Value, fill: Value, copy: Callable[[Value, Value], None]) -> None:
+        """Emit ``copy(bytes from the start of a packed row, source column or `fill`)`` for each position of the margins."""
+        b, g = self.b, self.g
         table = self.ptr(g["margins"])
 
         def margin(i: Value, _: list[Value]) -> list[Value]:
             twice = b.shl(i, i64(1))
             to, origin = (b.load(b.gep(table, [index], source_etype=I64), typ=I64, align=8) for index in (twice, b.add(twice, i64(1))))
             place = self.offset_nbytes(source, b.mul(origin, column_nbytes))
-            place = b.select(b.icmp_signed("==", origin, i64(PAD_ROW)), fill, place)
-            for k, part in enumerate(parts):
-                b.store(self.load_scalar(self.offset(place, k)), self.offset_nbytes(part, to), align=self.nbytes)
+            copy(to, b.select(b.icmp_signed("==", origin, i64(PAD_ROW)), fill, place))
             return []
 
         self.loop(g["margin_count"], [], margin, "margin")
@@ -123,22 +132,15 @@ class _Pack(Emitter):
             return []
 
         self.loop(b.sdiv(b.add(g["width"], i64(step - 1)), i64(step)), [], vector, "vector")
-        table = self.ptr(g["margins"])
 
-        def margin(i: Value, _: list[Value]) -> list[Value]:
-            twice = b.shl(i, i64(1))
-            to, origin = (b.load(b.gep(table, [index], source_etype=I64), typ=I64, align=8) for index in (twice, b.add(twice, i64(1))))
-            place = self.offset_nbytes(source, b.mul(origin, column_nbytes))
-            place = b.select(b.icmp_signed("==", origin, i64(PAD_ROW)), fill, place)
-
+        def margin(to: Value, place: Value) -> None:
             def channel(c: Value, rows: list[Value]) -> list[Value]:
                 b.store(self.load_scalar(self.offset(place, c)), rows[0], align=self.nbytes)
                 return [self.offset_nbytes(rows[0], g["reduction_step"])]
 
             self.loop(channels, [self.offset_nbytes(packed, to)], channel, "channel")
-            return []
 
-        self.loop(g["margin_count"], [], margin, "margin")
+        self._fill_margins(source, column_nbytes, fill, margin)
 
     def _square(self, pixels: list[Value], count: int, _: Value, carried: list[Value]) -> list[Value]:
         """Turn `count` channels of a vector of pixels; `carried` are the first channel and the place of its vector."""

@@ -8,7 +8,7 @@ the element type from an array argument of the intrinsic.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -251,6 +251,35 @@ class Emitter:
             result.add_incoming(value, last)
             out.append(result)
         return out
+
+    def plus_if(self, word: Value, value: Value, addend: Callable[[], Value]) -> Value:
+        """Return the vector `value`, plus what `addend` emits if the i64 `word` is not 0; it is not read otherwise."""
+        b = self.b
+        start = b.block
+        add, done = b.append_basic_block("add"), b.append_basic_block("added")
+        b.cbranch(b.icmp_signed("!=", word, i64(0)), add, done)
+        b.position_at_end(add)
+        total = b.fadd(value, addend())
+        b.branch(done)
+        b.position_at_end(done)
+        phi = b.phi(value.type)
+        phi.add_incoming(value, start)
+        phi.add_incoming(total, add)
+        return phi
+
+
+def call_by_case(b: Value, selector: Value, kernels: Mapping[int, Value], arguments: Sequence[Value]) -> None:
+    """End a function by calling that one of `kernels` whose key `selector` is, with the same arguments; none for other keys."""
+    after = b.append_basic_block("done")
+    switch = b.switch(selector, after)
+    for key, kernel in kernels.items():
+        block = b.append_basic_block(f"case_{key}")
+        switch.add_case(ir.Constant(I64, key), block)
+        with b.goto_block(block):
+            b.call(kernel, arguments)
+            b.branch(after)
+    b.position_at_end(after)
+    b.ret_void()
 
 
 def new_function(module: Value, name: str, arguments: int) -> tuple[Value, Value | None]:

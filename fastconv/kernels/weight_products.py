@@ -15,14 +15,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba.core import config
 
 from fastconv.kernels._jit import jit
 from fastconv.kernels.gemm import UNROLL
 from fastconv.kernels.register_tile import register_tile
 from fastconv.kernels.rows import memory
-from fastconv.kernels.simd import I64, Emitter, Value, i64, keepalive, kernel_intrinsic, new_function
+from fastconv.kernels.simd import I64, Emitter, Value, call_by_case, i64, keepalive, kernel_intrinsic, new_function
 from fastconv.kernels.threads import parallel_for
 
 #: Arguments of a tile's function.
@@ -89,18 +88,10 @@ def build_tiles(module: Value, element: str) -> Value:
     if b is None:
         return function
     rows, vectors, *rest = function.args
-    after = b.append_basic_block("done")
-    switch = b.switch(b.add(b.mul(rows, i64(64)), vectors), after)
-    for height in tile.heights:
-        for width in tile.widths:
-            kernel = build_tile(module, element, height, width, tile.vectors)
-            block = b.append_basic_block(f"tile_{height}x{width}")
-            switch.add_case(ir.Constant(I64, height * 64 + width), block)
-            with b.goto_block(block):
-                b.call(kernel, rest)
-                b.branch(after)
-    b.position_at_end(after)
-    b.ret_void()
+    kernels = {
+        height * 64 + width: build_tile(module, element, height, width, tile.vectors) for height in tile.heights for width in tile.widths
+    }
+    call_by_case(b, b.add(b.mul(rows, i64(64)), vectors), kernels, rest)
     return function
 
 

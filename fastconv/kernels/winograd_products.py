@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-
 from fastconv.kernels._jit import jit
 from fastconv.kernels.gemm import INDEPENDENT_SUMS, REPEAT_ARGUMENTS, build_microkernel
 from fastconv.kernels.register_tile import RegisterTile, register_tile
-from fastconv.kernels.simd import I64, Value, kernel_intrinsic, new_function
+from fastconv.kernels.simd import Value, call_by_case, kernel_intrinsic, new_function
 from fastconv.kernels.target import Target
 
 #: Channels that are summed in registers; sums over more add up such partial sums in M. That costs about 1 % (64: 4 %) and
@@ -45,17 +43,11 @@ def build_tile_product(module: Value, element: str, target: Target | None = None
         return function
     tile = register_tile(_ITEMSIZE[element], target)
     height, *rest = function.args
-    after = b.append_basic_block("done")
-    switch = b.switch(height, after)
-    for rows in tile_heights(tile):
-        kernel = build_microkernel(module, element, rows, tile.vectors, a="rows", prefetch=True, repeat=True, target=target)
-        block = b.append_basic_block(f"rows_{rows}")
-        switch.add_case(ir.Constant(I64, rows), block)
-        with b.goto_block(block):
-            b.call(kernel, rest)
-            b.branch(after)
-    b.position_at_end(after)
-    b.ret_void()
+    kernels = {
+        rows: build_microkernel(module, element, rows, tile.vectors, a="rows", prefetch=True, repeat=True, target=target)
+        for rows in tile_heights(tile)
+    }
+    call_by_case(b, height, kernels, rest)
     return function
 
 
