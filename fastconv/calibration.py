@@ -6,23 +6,23 @@ import functools
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numba.core import config
 
 from fastconv.errors import WisdomError
-from fastconv.kernels._jit import jit
-from fastconv.kernels.peak import UNROLL, _fma_chains, chains
-from fastconv.kernels.target import host
-from fastconv.machine import COPY_NBYTES, RATES, Machine, machine_with, nominal_machine
+from fastconv.kernels.bandwidth import measured_bandwidth
+from fastconv.kernels.peak import RESULT_NBYTES, measured_peak, run_chains
+from fastconv.kernels.threads import pool
+from fastconv.machine import COPY_NBYTES, RATES, SHARED, Machine, machine_with, nominal_machine, usable_cores
 from fastconv.plans import address
 from fastconv.wisdom import opened
 
-#: Turns of the multiply-add loop in a run: about 0.1 ms, shorter than a time slice.
-PEAK_TURNS = 16_000
 #: Seconds spent on each rate.
-SECONDS_EACH = 0.04
+SECONDS_EACH = 0.02
+#: Rows, sum and columns of the product that BLAS is judged by: so few multiply-adds that it does not wake threads, as
+#: those are not fastconv's and may wait for each other for milliseconds (OpenBLAS: below 2**18).
+BLAS_SHAPE = (48, 112, 48)
 
 
 @functools.lru_cache(maxsize=16)
@@ -57,48 +57,40 @@ def calibrate(wisdom: str) -> dict[str, float]:
 
 
 def measured_rates() -> dict[str, float]:
-    """Measure the rates of one core: below two seconds, compiling the multiply-add loops included."""
+    """Measure the rates of one core, and of all where they share memory: below two seconds, compiling the loops included."""
+    cores = usable_cores()
+    copies = {name: measured_bandwidth(nbytes, seconds=SECONDS_EACH) for name, nbytes in COPY_NBYTES.items()}
+    shared = {SHARED[name]: measured_bandwidth(COPY_NBYTES[name] // cores, cores, seconds=SECONDS_EACH) for name in SHARED}
     return {
-        "peak_float32": _peak("float32"),
-        "peak_float64": _peak("float64"),
-        **{name: _copy_bandwidth(nbytes) for name, nbytes in COPY_NBYTES.items()},
+        **{f"peak_{dtype}": measured_peak(dtype, seconds=SECONDS_EACH) for dtype in ("float32", "float64")},
+        **{f"blas_{dtype}": _blas(dtype) for dtype in ("float32", "float64")},
+        **copies,
+        **shared,
         "call_s": _call_s(),
     }
 
 
-@jit
-def _run_chains(like: Any, turns: int, dst: int) -> None:
-    _fma_chains(like, turns, dst)
-
-
-def _peak(dtype: str) -> float:
-    """Return the flops per second of independent multiply-adds on registers."""
-    like, target = np.zeros(1, dtype), host()
-    result = np.zeros(target.vector_nbytes, np.uint8)
-    seconds = _best_s(lambda: _run_chains(like, PEAK_TURNS, address(result)))
-    return 2 * target.lanes(like.itemsize) * chains(target) * UNROLL * PEAK_TURNS / seconds
-
-
-def _copy_bandwidth(nbytes: int) -> float:
-    """Return the bandwidth of a copy that reads and writes `nbytes` together, what NumPy's call takes left out."""
-    # Not zeros: pages of zeros that were never written are one page, read from the cache.
-    source, target = np.ones(nbytes // 16), np.ones(nbytes // 16)
-    call_s = _best_s(lambda: np.copyto(target[:1], source[:1])) if nbytes < 2**20 else 0.0
-    whole_s = _best_s(lambda: np.copyto(target[:], source[:]))
-    return nbytes / max(whole_s - call_s, whole_s / 10)
+def _blas(dtype: str) -> float:
+    """Return the flops per second of a matrix product of NumPy's on one core, what its call takes left out."""
+    rows, depth, columns = BLAS_SHAPE
+    a, b, out = (np.ones(shape, dtype) for shape in ((rows, depth), (depth, columns), (rows, columns)))
+    tiny = a[:1, :1], b[:1, :1], out[:1, :1]
+    call_s = _best_s(lambda: np.matmul(tiny[0], tiny[1], out=tiny[2]))
+    whole_s = _best_s(lambda: np.matmul(a, b, out=out))
+    return 2 * rows * depth * columns / max(whole_s - call_s, whole_s / 10)
 
 
 def _call_s() -> float:
     """Return the seconds of what a plan's call does besides computing: looks at an array, a result, a call into machine code."""
     x, like = np.ones((1, 1, 8, 8), np.float32), np.zeros(1, np.float32)
-    shape, dtype, result = x.shape, x.dtype, np.zeros(64, np.uint8)
+    shape, dtype, result = x.shape, x.dtype, np.zeros(RESULT_NBYTES, np.uint8)
 
     def call() -> None:
         if x.shape != shape or x.dtype is not dtype or not x.flags.aligned:
             return
         out = np.empty(shape, dtype)
         if x.strides == out.strides and address(x) != address(out):
-            _run_chains(like, 0, address(result))
+            run_chains(pool.handle(1), 1, like, 0, address(result))
 
     return _best_s(call)
 

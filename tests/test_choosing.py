@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 import fastconv
 from fastconv.backends import TABLE, workspace_nbytes
+from fastconv.backends.base import Work
 from fastconv.calibration import current_machine, measured_rates
 from fastconv.cli.cases import builtin_layers
-from fastconv.cost import predicted_s
+from fastconv.cost import STREAM_SHOWN, predicted_s
 from fastconv.machine import COPY_NBYTES, RATES, nominal_machine
 from fastconv.planner import decide
 from fastconv.problem import ConvProblem
@@ -78,6 +81,35 @@ def test_bandwidth_lies_between_those_of_the_levels():
     assert machine.bandwidth_within(1) == machine.l1_bandwidth
     assert machine.bandwidth_within(1e12) == machine.bandwidth
     assert machine.cache_bandwidth < machine.bandwidth_within(1e6) < machine.l2_bandwidth
+
+
+def test_cores_share_memory_but_not_their_caches():
+    machine = dataclasses.replace(nominal_machine(), shared_bandwidth=1.2 * nominal_machine().bandwidth)
+    assert machine.bandwidth_within(1, 4) == 4 * machine.l1_bandwidth
+    assert machine.bandwidth_within(1e12, 4) == machine.shared_bandwidth
+    assert machine.bandwidth_within(1e12, 1) == machine.bandwidth
+
+
+def test_a_stream_hides_behind_arithmetic_and_is_waited_for_beyond_it():
+    machine = nominal_machine()
+    second = Work(flops=machine.peak("float32"), nbytes=0.0, calls=0)
+    quick, slow = (dataclasses.replace(second, streamed_nbytes=factor * machine.bandwidth) for factor in (0.5, 4.0))
+    assert predicted_s(second, LAYER, machine, 1, is_prepared=True) == pytest.approx(1)
+    assert predicted_s(quick, LAYER, machine, 1, is_prepared=True) == pytest.approx(1 + STREAM_SHOWN * 0.5)
+    assert predicted_s(slow, LAYER, machine, 1, is_prepared=True) == pytest.approx(4)
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+def test_a_slower_blas_is_chosen_less(threads):
+    machine = dataclasses.replace(nominal_machine(), cores=threads)
+    slower = dataclasses.replace(machine, blas_float32=machine.blas_float32 / 2)
+    problem = ConvProblem.parse("g1mb1ic256ih14iw14oc1024kh1kw1sh1sw1ph0pw0dh1dw1:float32")
+    (im2col,) = (row for row in TABLE if row.name == "im2col")
+    (dense,) = (row for row in TABLE if row.name == "direct:dense")
+    fast, slow = (predicted_s(im2col.work(problem, m), problem, m, threads, is_prepared=True) for m in (machine, slower))
+    assert slow > 1.8 * fast
+    alone, together = (predicted_s(dense.work(problem, machine), problem, machine, count, is_prepared=True) for count in (1, threads))
+    assert alone > 0.8 * threads * together  # it is cut for the threads that there are
 
 
 def test_calibration_is_measured_once_and_kept(tmp_path, monkeypatch):

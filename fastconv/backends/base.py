@@ -30,6 +30,9 @@ class Work:
         machine's FMA peak (an operation that runs at half the peak counts twice).
     nbytes : float
         Bytes moved to and from memory or the last-level cache, beyond what hides behind the arithmetic.
+    streamed_nbytes : float
+        Bytes that each call reads once and in order while it computes, such as transformed weights: they are waited for where
+        reading takes longer than the arithmetic.
     calls : int
         Calls into kernels from Python.
     setup_flops, setup_nbytes : float
@@ -40,6 +43,7 @@ class Work:
 
     flops: float
     nbytes: float
+    streamed_nbytes: float = 0.0
     calls: int = 1
     setup_flops: float = 0.0
     setup_nbytes: float = 0.0

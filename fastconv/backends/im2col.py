@@ -14,9 +14,7 @@ from fastconv.problem import DTYPES, ConvProblem
 
 #: Size that the unrolled tile aims at: it is written and read once while it stays in a core's L2 and L3 share.
 TILE_NBYTES = 2 * 2**20
-# What follows: measured with OpenBLAS on Zen 1, see `python bench/regret.py --judge`.
-#: Share of the FMA peak that BLAS reaches on tiles of this size.
-GEMM_EFFICIENCY = 0.78
+# What follows: measured with OpenBLAS on Zen 1 and Zen 5, see `python bench/regret.py --judge`.
 #: Rows of weights and products per output from which on BLAS' register tile is mostly full and its start does not show.
 GEMM_ROWS = 4
 #: Bytes that one byte of the unrolled matrix costs: written through a strided view, and read.
@@ -43,14 +41,15 @@ class Im2col(Algorithm):
         """Return the reason for dtypes that it leaves to a conversion, else None."""
         return self.dtype_reason(problem)
 
-    def work(self, problem: ConvProblem, machine: Machine) -> Work:  # noqa: ARG002
-        """Return GEMM flops at BLAS' rate, the bytes of strip and tile, and the NumPy calls per tile."""
+    def work(self, problem: ConvProblem, machine: Machine) -> Work:
+        """Return GEMM flops at BLAS' measured rate, the bytes of strip and tile, and the NumPy calls per tile."""
         p = problem
         m, pixels = p.oc // p.g, p.mb * p.oh * p.ow
         tile_rows, strips = _tiling(p, TILE_NBYTES)
         tiles = p.mb * p.g * strips
         # Integers have no BLAS at all.
-        efficiency = 0.02 if p.is_integer else GEMM_EFFICIENCY * m / (m + GEMM_ROWS) * p.reduction / (p.reduction + GEMM_ROWS)
+        blas = machine.blas(p.dtype) / machine.peak(p.dtype)
+        efficiency = 0.02 if p.is_integer else blas * m / (m + GEMM_ROWS) * p.reduction / (p.reduction + GEMM_ROWS)
         unrolled = 0 if _is_pointwise(p) else p.g * p.reduction * pixels * p.itemsize
         return Work(
             flops=p.flops / efficiency,

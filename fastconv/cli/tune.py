@@ -154,7 +154,12 @@ def _show_rates(rates: dict[str, float]) -> None:
     words = {
         "peak_float32": "FMA peak of a core, float32: {:.1f} GFLOP/s",
         "peak_float64": "FMA peak of a core, float64: {:.1f} GFLOP/s",
+        "blas_float32": "BLAS on a core, float32: {:.1f} GFLOP/s",
+        "blas_float64": "BLAS on a core, float64: {:.1f} GFLOP/s",
         "bandwidth": "memory bandwidth of a core: {:.1f} GB/s",
+        "shared_bandwidth": "memory bandwidth of all cores: {:.1f} GB/s",
+        "far_bandwidth": "bandwidth of a core on 32 MiB: {:.1f} GB/s",
+        "shared_far_bandwidth": "bandwidth of all cores on 32 MiB: {:.1f} GB/s",
         "cache_bandwidth": "last-level cache bandwidth of a core: {:.1f} GB/s",
         "l2_bandwidth": "second-level cache bandwidth: {:.1f} GB/s",
         "l1_bandwidth": "first-level cache bandwidth: {:.1f} GB/s",

@@ -8,10 +8,10 @@ import numpy as np
 
 from fastconv._typing import Array
 from fastconv.backends.base import Algorithm, Work, summation_bound, workspace_limit
-from fastconv.backends.direct.dense_plan import DensePlan, geometry_of, parts_of, real_dtype, scratch_nbytes
+from fastconv.backends.direct.dense_plan import DensePlan, geometry_of, parts_of, planned_layout, real_dtype, scratch_nbytes
 from fastconv.errors import UnsupportedProblem
 from fastconv.kernels import dense_fields
-from fastconv.kernels.dense_layout import TASK_CYCLES, TILE_CYCLES, channels_cost, make_layout, pixels_cost
+from fastconv.kernels.dense_layout import TASK_CYCLES, TILE_CYCLES, channels_cost, pixels_cost
 from fastconv.kernels.register_tile import register_tile
 from fastconv.machine import Machine
 from fastconv.plans import Plan
@@ -41,7 +41,7 @@ class Dense(Algorithm):
     def work(self, problem: ConvProblem, machine: Machine) -> Work:
         """Return the flops of the register tiles issued, with the time of packing and calls in the same unit."""
         p = problem
-        per_cycle, cycles, tasks = _modelled(p, machine.target.name)
+        per_cycle, cycles = _modelled(p, machine.target.name)
         weights = parts_of(p) * p.w_nbytes
         return Work(
             flops=cycles * per_cycle,
@@ -49,7 +49,7 @@ class Dense(Algorithm):
             calls=PYTHON_CALLS,
             setup_flops=weights / np.dtype(real_dtype(p)).itemsize * 2 * per_cycle / 4,
             setup_nbytes=2 * weights,
-            parallelism=tasks,
+            parallelism=max(1, planned_layout(p, machine.cores).tasks),
         )
 
     def workspace_nbytes(self, problem: ConvProblem, threads: int, max_workspace: int | None) -> int | None:
@@ -82,14 +82,14 @@ class Dense(Algorithm):
 
 
 @functools.lru_cache(maxsize=512)
-def _modelled(problem: ConvProblem, target_name: str) -> tuple[float, float, int]:
-    """Return (flops per cycle at the peak, modelled cycles, tasks of one thread)."""
+def _modelled(problem: ConvProblem, target_name: str) -> tuple[float, float]:
+    """Return (flops per cycle at the peak, modelled cycles on one thread)."""
     del target_name
     p, parts = problem, parts_of(problem)
     g, itemsize = geometry_of(p), p.itemsize // parts
     tile = register_tile(itemsize)
     lanes = tile.columns // tile.vectors
-    layout = make_layout(g, itemsize, is_flat=True, is_channels_last=p.channels_last, reads_rows=not p.channels_last, parts=parts)
+    layout = planned_layout(p, 1)
     pixels, depth = g.oh * g.ow, parts * p.reduction
     cost = pixels_cost if layout.is_pixels else channels_cost
     product = cost(pixels, g.oc, tile) * depth
@@ -98,4 +98,4 @@ def _modelled(problem: ConvProblem, target_name: str) -> tuple[float, float, int
     cycles = p.mb * p.g * (product + tiles * TILE_CYCLES) + layout.tasks * TASK_CYCLES
     if p.sw > 1 and p.kh * p.kw > 1 and not p.channels_last:
         cycles += p.mb * p.g * p.reduction * pixels * STRIDED_PACK_CYCLES
-    return 4.0 * lanes, cycles, max(1, layout.tasks)
+    return 4.0 * lanes, cycles

@@ -12,7 +12,7 @@ from fastconv.backends.winograd.layout import BLOCK_TILES, Layout
 from fastconv.backends.winograd.plan import WinogradPlan
 from fastconv.backends.winograd.variants import VARIANTS, Variant
 from fastconv.kernels.points import Bilinear, Matrix
-from fastconv.machine import COPY_NBYTES, Machine
+from fastconv.machine import Machine
 from fastconv.plans import Plan
 from fastconv.problem import ConvProblem
 
@@ -21,10 +21,8 @@ PRODUCT_EFFICIENCY = 0.85
 #: Flops at the FMA peak that pass in the time of one vector instruction of a transform, per lane, loads and stores
 #: included: 0.6 cycles where the peak is two multiply-adds a cycle (Zen 3), 1.2 where it is one (Zen 1).
 FLOPS_PER_INSTRUCTION = 2.5
-#: Share of U that is waited for when it is read from memory, however long the products take; all of it is, where reading takes
-#: longer than they do (512 channels at 7 x 7). Measured: bench/winograd_layers.py.
-READ_SHARE = 0.25
-#: The same for blocks after the first, which find U in the last-level cache or on its way there.
+#: Share of U that blocks after the first wait for, which find it in the last-level cache or on its way there. Measured:
+#: bench/winograd_layers.py.
 READ_AGAIN_SHARE = 0.15
 #: What a call does in Python, in calls into a kernel: the arrays described, the geometry handed over.
 PYTHON_CALLS = 4
@@ -93,16 +91,14 @@ class Winograd(Algorithm):
         transforms = FLOPS_PER_INSTRUCTION * p.g * tiles * (data * layout.ldv + output * -(-layout.outputs // lanes) * lanes)
         u_nbytes = float(p.g * self.variant.xis * layout.channels * outputs * p.itemsize)
         blocks = max(1.0, tiles / max(1, layout.block_tiles))
-        products_s = products * waste / PRODUCT_EFFICIENCY / machine.peak(p.dtype)
-        # A stream read once a call throws itself out of a cache that it exceeds, so there is no rate between.
-        u_bandwidth = machine.cache_bandwidth if u_nbytes <= COPY_NBYTES["cache_bandwidth"] else machine.bandwidth
-        waited = max(READ_SHARE * u_nbytes, u_nbytes - products_s * u_bandwidth) + READ_AGAIN_SHARE * u_nbytes * (blocks - 1)
-        # In bytes at the rate of source, weights and result, at which the model counts: U is larger and read more slowly.
-        waited *= machine.bandwidth_within(problem.x_nbytes + problem.w_nbytes + problem.out_nbytes) / u_bandwidth
+        # At the rate of U, which is larger than source, weights and result and read more slowly.
+        rates = machine.bandwidth_within(problem.x_nbytes + problem.w_nbytes + problem.out_nbytes) / machine.bandwidth_within(u_nbytes)
+        again = READ_AGAIN_SHARE * u_nbytes * (blocks - 1) * rates
         copies = 2.0 * (problem.x_nbytes + problem.out_nbytes) if problem.is_complex else 0.0
         return Work(
             flops=products * waste / PRODUCT_EFFICIENCY + transforms,
-            nbytes=p.x_nbytes + p.out_nbytes + waited + copies,
+            nbytes=p.x_nbytes + p.out_nbytes + again + copies,
+            streamed_nbytes=u_nbytes,
             calls=PYTHON_CALLS,
             setup_flops=FLOPS_PER_INSTRUCTION * p.g * layout.channels * outputs * 4 * self.variant.xis,
             setup_nbytes=p.w_nbytes + 3 * u_nbytes,
