@@ -159,6 +159,17 @@ def test_a_small_workspace_makes_smaller_blocks_and_the_same_bits_until_none_fit
         BY_NAME[name].make_plan(p, w, max_workspace=least - 1)
 
 
+@pytest.mark.parametrize("columns", range(1, 81))
+def test_products_of_a_block_of_any_number_of_tiles_stay_apart(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    p = problem_for(
+        BY_NAME["winograd:f2x3"].variant, ic=4, oc=3 * register_tile(4).columns, ih=2, iw=2 * columns, ph_lo=1, ph_hi=1, pw_lo=1, pw_hi=1
+    )
+    rng = np.random.default_rng(columns)
+    x, w = (rng.integers(-8, 9, shape).astype(p.dtype) for shape in (p.x_shape, p.w_shape))
+    monkeypatch.setattr(layout_module, "BLOCK_TILES", 1000)
+    assert np.array_equal(BY_NAME["winograd:f2x3"].make_plan(p, w)(x), reference(p, x, w))
+
+
 @pytest.mark.parametrize("itemsize", [4, 8])
 @pytest.mark.parametrize("target", [SSE2, AVX2, AVX512, NEON], ids=lambda target: target.name)
 def test_heights_of_products_cover_any_number_of_tiles_with_little_overhang(target: object, itemsize: int) -> None:

@@ -70,7 +70,9 @@ class Layout:
             """Return a stride that is a whole, odd number of lines, so that planes do not fall on the same cache sets."""
             return (-(-elements // line) | 1) * line
 
-        tiles = bands * self.dh * self.dw * columns + tile_heights(self.tile)[0]  # a strip of low height is filled up
+        tiles = bands * self.dh * self.dw * columns
+        # A strip is filled up to the next height there is: by a row where heights are even, a single low one by more.
+        tiles += max(tile_heights(self.tile)[0], -(-tiles // self.tile.rows))
         xis = self.along_h.alpha * self.along_w.alpha
         self.band_blocks, self.column_blocks = band_blocks, column_blocks
         self.block_tiles = bands * self.dh * self.dw * columns
