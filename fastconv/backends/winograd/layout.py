@@ -70,12 +70,11 @@ class Layout:
             """Return a stride that is a whole, odd number of lines, so that planes do not fall on the same cache sets."""
             return (-(-elements // line) | 1) * line
 
-        tiles = bands * self.dh * self.dw * columns
+        self.block_tiles = bands * self.dh * self.dw * columns
         # A strip is filled up to the next height there is: by a row where heights are even, a single low one by more.
-        tiles += max(tile_heights(self.tile)[0], -(-tiles // self.tile.rows))
+        tiles = self.block_tiles + max(tile_heights(self.tile)[0], -(-self.block_tiles // self.tile.rows))
         xis = self.along_h.alpha * self.along_w.alpha
         self.band_blocks, self.column_blocks = band_blocks, column_blocks
-        self.block_tiles = bands * self.dh * self.dw * columns
         self.ldv = -(-self.channels // self.lanes) * self.lanes
         self.v_step, self.m_step = step(tiles * self.ldv), step(tiles * self.tile.columns)
         self.panels_at_once = min(PANELS_AT_ONCE, self.panels)
