@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastconv.backends.base import Work
-from fastconv.machine import Machine
+from fastconv.machine import COPY_NBYTES, Machine
 from fastconv.problem import ConvProblem
 
 #: Share of a stream that is waited for however long the arithmetic takes. Measured: bench/winograd_layers.py.
@@ -22,7 +22,9 @@ def predicted_s(work: Work, problem: ConvProblem, machine: Machine, threads: int
     computing = work.flops / machine.peak(problem.dtype) / share
     seconds = computing + work.nbytes / bandwidth + work.calls * machine.call_s
     if work.streamed_nbytes:
-        reading = work.streamed_nbytes / machine.bandwidth_within(work.streamed_nbytes, share)
+        # A stream read once a call throws itself out of a cache that it exceeds: there is no rate between.
+        level = COPY_NBYTES["cache_bandwidth" if work.streamed_nbytes <= COPY_NBYTES["cache_bandwidth"] else "bandwidth"]
+        reading = work.streamed_nbytes / machine.bandwidth_within(level, share)
         seconds += max(STREAM_SHOWN * reading, reading - computing)
     if not is_prepared:
         seconds += work.setup_flops / machine.peak(problem.dtype) + work.setup_nbytes / machine.bandwidth_within(2 * work.setup_nbytes)
