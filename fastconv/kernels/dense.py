@@ -55,6 +55,7 @@ from fastconv.kernels.dense_fields import (
     RH,
     RN,
     ROWS,
+    RUN,
     RW,
     SCRATCH,
     SIZE,
@@ -115,10 +116,11 @@ def _task(i: int, tid: int, tables: int, x: int, y: int, residual: int, scratch:
         height = (p0 + pixels - 1) // word(g, OW) - row0 + 1
         column0 = 0
         width = word(g, OW)
+        run = word(g, RUN)
         pixel0 = p0 - row0 * word(g, OW)
         x_first = p0
     else:
-        row0, height, column0, width, pixel0 = segment, 1, p0, pixels, 0
+        row0, height, column0, width, run, pixel0 = segment, 1, p0, pixels, pixels, 0
         x_first = segment * word(v, XH) + p0
         y += segment * word(v, YH) * size
         if residual != 0:
@@ -149,18 +151,18 @@ def _task(i: int, tid: int, tables: int, x: int, y: int, residual: int, scratch:
         if not word(g, IS_PIXELS):
             multiply_channels(
                 f, g, v, tiles, weights, bias, limits, group, split, k0, count, last, pixels, pixels_in_segment - p0,
-                source, table, panels, base, where, pixel0, width, y, residual, is_last_block,
+                source, table, panels, base, where, pixel0, run, y, residual, is_last_block,
             )  # fmt: skip
         elif parts == 1:
             multiply_pixels(
                 f, g, tiles, weights, bias, limits, group, first, end, k0, count, last, pixels, pixels_in_segment - p0,
-                source, table, panels, tile, where, pixel0, width, y, word(v, YC), residual, word(v, RC),
+                source, table, panels, tile, where, pixel0, run, y, word(v, YC), residual, word(v, RC),
             )  # fmt: skip
         else:
             rows = held - word(tiles, first) * word(g, BLOCK) * size
             multiply_pixels(
                 f, g, tiles, weights, bias, limits, group, first, end, k0, count, last, pixels, pixels_in_segment - p0,
-                source, table, panels, tile, where, pixel0, width, rows, word(g, BLOCK), 0, 0,
+                source, table, panels, tile, where, pixel0, run, rows, word(g, BLOCK), 0, 0,
             )  # fmt: skip
     if parts > 1:
         channel, count = word(tiles, first) // parts, (word(tiles, end) - word(tiles, first)) // parts

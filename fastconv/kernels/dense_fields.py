@@ -5,10 +5,10 @@ from __future__ import annotations
 # Fields of the table `g` that describes a layout, see fastconv.kernels.dense_layout.DenseLayout.
 (
     SIZE, GROUPS, IC, OC, OH, OW, TAPS, IH, IW, SH, SW, PW_LO, K, KC, FLAT, BLOCKS, BLOCK, SPLITS, IS_PIXELS, IN_PLACE,
-    LANES, NR, MR, PITCH, ROW_POSITIONS, WIDTH, PLANE, ROW_SLOTS, COLUMN_SLOTS, STRIP_AT, PANELS_AT, TILE_AT, SUMS_AT,
+    LANES, NR, MR, PITCH, ROW_SLOT, COLUMN_SLOT, RUN, PLANE, ROW_SLOTS, COLUMN_SLOTS, STRIP_AT, PANELS_AT, TILE_AT, SUMS_AT,
     SCRATCH, ACTIVATION, OC_PADDED, TILES, PADDED_ROWS, PARTS, LEAST_PACKING, READS_PIXELS,
     FIELDS,
-) = range(42)  # fmt: skip
+) = range(43)  # fmt: skip
 # Fields of the table `v`: strides in elements of source, result and residual.
 (XN, XC, XH, XW, YN, YC, YH, YW, RN, RC, RH, RW, VIEW_FIELDS) = range(13)
 # Addresses in the table of tables that a call hands to its tasks, see fastconv.kernels.dense.dense.

@@ -39,6 +39,11 @@ HELD_NBYTES = 256 * 2**10
 PANEL_PACK_CYCLES = 2.0
 TILE_PACK_CYCLES = 2.5
 TASK_CYCLES = 3000.0
+#: Cycles to copy a vector of a row into a strip, for each column of the stride; to pack a vector of pixels that
+#: lie in two rows, beside what one of a single row takes; to gather a pixel of a panel whose pixels lie in more.
+ROW_COPY_CYCLES = 2.5
+SPLIT_PACK_CYCLES = 2.5
+GATHER_CYCLES = 1.5
 TILE_CYCLES = 30.0
 
 Table = npt.NDArray[np.int64]
@@ -146,6 +151,18 @@ def _slots(taps: int, dilation: int, stride: int) -> tuple[list[tuple[int, int]]
     return [(r, max(s for i, s in shifts if residues[i] == r)) for r in residues], shifts
 
 
+def _pays_to_unroll(geometry: Geometry, panel: int, lanes: int) -> bool:
+    """Tell whether a copy of the rows for each column of the kernel costs less than panels of pixels that lie in several rows."""
+    g = geometry
+    slots, _ = _slots(g.kw, g.dw, g.sw)
+    copies = sum(-(-(g.ow + extra) // lanes) for _, extra in slots)
+    more = (g.kw * -(-g.ow // lanes) - copies) * g.sw * ROW_COPY_CYCLES
+    # Panels for each row that begin in one row and end in another.
+    split = min(1.0, g.ow / panel) * (1 - math.gcd(panel, g.ow) / panel)
+    cycles = SPLIT_PACK_CYCLES * split * -(-panel // lanes) if lanes <= g.ow + 1 else GATHER_CYCLES * g.ow
+    return more < g.kh * g.kw * cycles
+
+
 def can_read_in_place(geometry: Geometry, *, is_flat: bool, has_row_gaps: bool = False) -> bool:
     """Tell whether every k reads the pixels of a segment at equal distance in the source: no strip is needed then."""
     g = geometry
@@ -234,13 +251,24 @@ def make_layout(
 
     padded_rows = (g.oh - 1) * g.sh + (g.kh - 1) * g.dh + 1
     row_slots, row_shifts = _slots(g.kh, g.dh, g.sh)
+    unrolls = is_flat and _pays_to_unroll(g, tile.columns if is_pixels else tile.rows, lanes)
     column_slots, column_shifts = _slots(g.kw, g.dw, g.sw)
+    if unrolls:
+        column_slots, column_shifts = [(t * g.dw, 0) for t in range(g.kw)], [(t, 0) for t in range(g.kw)]
     height = min(g.oh, (block + g.ow - 2) // g.ow + 1) if is_flat else 1
     width = (g.ow if is_flat else block) + max(extra for _, extra in column_slots)
     positions = height + max(extra for _, extra in row_slots)
-    pitch = len(column_slots) * width
-    plane = len(row_slots) * positions * pitch + SLACK
-    taps = np.array([(rs * positions + r) * pitch + cs * width + c for rs, r in row_shifts for cs, c in column_shifts], np.int64)
+    # Pixels of a whole block lie next to each other where a strip's rows are as long as the output's.
+    is_one_run = is_flat and width == g.ow and (unrolls or len(column_slots) == 1)
+    if is_one_run:
+        pitch, column_slot = width, positions * width + SLACK
+        row_slot = len(column_slots) * column_slot
+    else:
+        column_slot = width + lanes
+        pitch = len(column_slots) * column_slot
+        row_slot = positions * pitch
+    plane = len(row_slots) * row_slot + SLACK
+    taps = np.array([rs * row_slot + r * pitch + cs * column_slot + c for rs, r in row_shifts for cs, c in column_shifts], np.int64)
     channels = min(g.ic, kc // (g.kh * g.kw) + 2 * parts)
     line = 64 // itemsize
     sizes = {
@@ -259,7 +287,8 @@ def make_layout(
         df.TAPS: g.kh * g.kw, df.IH: g.ih, df.IW: g.iw, df.SH: g.sh, df.SW: g.sw, df.PW_LO: g.pw_lo,
         df.K: depth, df.KC: kc, df.FLAT: int(is_flat), df.BLOCKS: blocks, df.BLOCK: block, df.SPLITS: splits,
         df.IS_PIXELS: int(is_pixels), df.IN_PLACE: int(in_place), df.LANES: lanes, df.NR: tile.columns,
-        df.MR: tile.rows, df.PITCH: pitch, df.ROW_POSITIONS: positions, df.WIDTH: width, df.PLANE: plane,
+        df.MR: tile.rows, df.PITCH: pitch, df.ROW_SLOT: row_slot, df.COLUMN_SLOT: column_slot,
+        df.RUN: g.ow + block if is_one_run else g.ow, df.PLANE: plane,
         df.ROW_SLOTS: len(row_slots), df.COLUMN_SLOTS: len(column_slots), df.SCRATCH: at,
         df.ACTIVATION: activation, df.OC_PADDED: oc_padded, df.TILES: units,
         df.PADDED_ROWS: padded_rows, df.PARTS: parts, df.LEAST_PACKING: tile.high_heights[0], df.READS_PIXELS: int(reads_pixels),

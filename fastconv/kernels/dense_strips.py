@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from fastconv.kernels._jit import jit
 from fastconv.kernels.dense_fields import (
+    COLUMN_SLOT,
     COLUMN_SLOTS,
     IW,
     PADDED_ROWS,
     PITCH,
     PW_LO,
-    ROW_POSITIONS,
+    ROW_SLOT,
     ROW_SLOTS,
     SH,
     SIZE,
     SW,
-    WIDTH,
     XC,
     XH,
     XW,
@@ -45,47 +45,75 @@ def fill_strip(
 ) -> None:  # fmt: skip
     """Fill `channels` planes of a strip, each `plane` elements behind the one before, for ``height x width`` output pixels.
 
-    `src` is the address of the first channel, `padding` that of the value beyond the border.
+    `src` is the address of the first channel, `padding` that of the value beyond the border. Rows that lie equally far
+    apart in the source are filled together: first what is copied, whose vectors may run over the row's end, then its border.
     """
-    size = word(g, SIZE)
-    step = word(v, XW)
+    size, sh = word(g, SIZE), word(g, SH)
     for rs in range(word(g, ROW_SLOTS)):
-        for position in range(height + word(slots, 2 * rs + 1)):
-            padded_row = (row0 + position) * word(g, SH) + word(slots, 2 * rs + 0)
-            ih = word(rows, padded_row) if padded_row < word(g, PADDED_ROWS) else -1
-            row = src + ih * word(v, XH) * size
-            for cs in range(word(g, COLUMN_SLOTS)):
-                phase, extra = word(slots, 2 * (word(g, ROW_SLOTS) + cs) + 0), word(slots, 2 * (word(g, ROW_SLOTS) + cs) + 1)
-                at = strip + ((rs * word(g, ROW_POSITIONS) + position) * word(g, PITCH) + cs * word(g, WIDTH)) * size
-                n = width + extra
-                if ih < 0:
-                    call_function(word(f, FILL), at, plane, n, channels, padding)
-                    continue
-                # Columns j of the strip read column (column0 + j)*sw + phase - pw_lo of the source.
-                first = column0 * word(g, SW) + phase
-                begin = min(n, max(0, (word(g, PW_LO) - first + word(g, SW) - 1) // word(g, SW)))
-                end = min(n, max(begin, (word(g, PW_LO) + word(g, IW) - first + word(g, SW) - 1) // word(g, SW)))
-                index = columns + first * 8
-                if begin > 0:
-                    call_function(word(f, BORDER), at, plane, row, word(v, XC), step, index, word(g, SW), begin, channels, padding)
-                if end > begin:
-                    inner = row + (first + begin * word(g, SW) - word(g, PW_LO)) * step * size
-                    to = at + begin * size
-                    stride = word(g, SW) * step
-                    if stride == 1:
-                        call_function(word(f, COPY_1), to, plane, inner, word(v, XC), end - begin, channels)
-                    elif word(v, XC) == 1 and channels > 1:
-                        call_function(word(f, TURN), to, plane, inner, stride, end - begin, channels)
-                    elif stride == 2:
-                        call_function(word(f, COPY_2), to, plane, inner, word(v, XC), end - begin, channels)
-                    else:
-                        call_function(word(f, COPY_ANY), to, plane, inner, word(v, XC), end - begin, channels, stride)
-                if n > end:
-                    index += end * word(g, SW) * 8
+        residue, positions = word(slots, 2 * rs), height + word(slots, 2 * rs + 1)
+        position = 0
+        while position < positions:
+            padded_row = (row0 + position) * sh + residue
+            ih = _row_read(g, rows, padded_row)
+            count = 1
+            while position + count < positions:
+                following = _row_read(g, rows, padded_row + count * sh)
+                if following != (ih + count * sh if ih >= 0 else -1):
+                    break
+                count += 1
+            at = strip + (rs * word(g, ROW_SLOT) + position * word(g, PITCH)) * size
+            row = src + ih * word(v, XH) * size if ih >= 0 else 0
+            _fill_rows(f, g, v, columns, slots, row, channels, at, plane, count, column0, width, padding)
+            position += count
+
+
+@jit
+def _row_read(g: int, rows: int, padded_row: int) -> int:
+    """Return the source row that a padded one reads, -1 for none."""
+    return word(rows, padded_row) if padded_row < word(g, PADDED_ROWS) else -1
+
+
+@jit
+def _fill_rows(
+    f: int, g: int, v: int, columns: int, slots: int, row: int, channels: int, to: int, plane: int, count: int,
+    column0: int, width: int, padding: int,
+) -> None:  # fmt: skip
+    """Fill `count` rows of all column slots from source rows `SH` apart, the first at `row`, or of padding (0)."""
+    size, sw, pitch = word(g, SIZE), word(g, SW), word(g, PITCH)
+    xc, step, row_step = word(v, XC), word(v, XW), word(g, SH) * word(v, XH)
+    for cs in range(word(g, COLUMN_SLOTS)):
+        phase, extra = word(slots, 2 * (word(g, ROW_SLOTS) + cs)), word(slots, 2 * (word(g, ROW_SLOTS) + cs) + 1)
+        at = to + cs * word(g, COLUMN_SLOT) * size
+        n = width + extra
+        if row == 0:
+            call_function(word(f, FILL), at, plane, pitch, n, count, channels, padding)
+            continue
+        # Columns j of the strip read column (column0 + j)*sw + phase - pw_lo of the source.
+        first = column0 * sw + phase
+        begin = min(n, max(0, (word(g, PW_LO) - first + sw - 1) // sw))
+        end = min(n, max(begin, (word(g, PW_LO) + word(g, IW) - first + sw - 1) // sw))
+        index = columns + first * 8
+        if end > begin:
+            inner = row + (first + begin * sw - word(g, PW_LO)) * step * size
+            inside, stride = at + begin * size, sw * step
+            if stride == 1:
+                call_function(word(f, COPY_1), inside, plane, pitch, inner, xc, row_step, end - begin, count, channels)
+            elif xc == 1 and channels > 1:
+                for r in range(count):
                     call_function(
-                        word(f, BORDER), at + end * size, plane, row, word(v, XC), step, index, word(g, SW), n - end,
-                        channels, padding,
-                    )  # fmt: skip
+                        word(f, TURN), inside + r * pitch * size, plane, inner + r * row_step * size, stride, end - begin, channels
+                    )
+            elif stride == 2:
+                call_function(word(f, COPY_2), inside, plane, pitch, inner, xc, row_step, end - begin, count, channels)
+            else:
+                call_function(word(f, COPY_ANY), inside, plane, pitch, inner, xc, row_step, end - begin, count, channels, stride)
+        if begin > 0:
+            call_function(word(f, BORDER), at, plane, pitch, row, xc, row_step, step, index, sw, begin, count, channels, padding)
+        if n > end:
+            index += end * sw * 8
+            call_function(
+                word(f, BORDER), at + end * size, plane, pitch, row, xc, row_step, step, index, sw, n - end, count, channels, padding
+            )
 
 
 @jit

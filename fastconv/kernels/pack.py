@@ -1,13 +1,16 @@
 """Packing for dense convolution: source rows into a padded strip, strip or source into panels.
 
-A *strip* holds what a block of output pixels reads of some channels, with padding, stride and dilation resolved::
+A *strip* holds what a block of output pixels reads of some channels, with padding, stride and dilation resolved, a row
+slot for each residue of the padded row modulo the stride (only residues that some tap reads), in one of two forms::
 
-    strip[c][row slot][row][column slot][column]
+    wide        strip[c][row slot][row][column slot][column]    a column slot for each residue modulo the stride
+    unrolled    strip[c][row slot][column slot][row][column]    a column slot for each column of the kernel
 
-A slot holds one residue of the padded coordinate modulo the stride (only residues that some tap reads), so that
-the pixels of an output row lie next to each other for every tap: pixel (r, q) under tap (kh, kw) of channel c is
-at ``c*plane + r*pitch + q`` plus an offset that depends on the tap only. A *panel* is then filled by whole vector
-loads at a table of offsets, one for each k = (c, kh, kw)::
+so that the pixels of an output row lie next to each other for every tap: pixel (r, q) under tap (kh, kw) of channel c is
+at ``c*plane + r*pitch + q`` plus an offset that depends on the tap only. Unrolled, a row of the strip is as long as one of
+the output (the same where the kernel has one column), and all pixels of the block lie next to each other: narrow images
+fill panels like wide ones, for as many copies as the kernel has columns. A *panel* is then filled by whole vector loads at
+a table of offsets, one for each k = (c, kh, kw)::
 
     panel[k][step]        step = pixels of the panel
 
@@ -17,6 +20,7 @@ store repairs it, and each buffer ends with `SLACK` elements.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 from fastconv.kernels.register_tile import register_tile
@@ -119,58 +123,52 @@ def build_gather(module: Value, element: str) -> Value:
 
 
 def build_copy(module: Value, element: str, stride: int) -> Value:
-    """Write the kernel that copies one row of each channel: ``dst[c*plane + j] = src[c*gap + j*stride]`` for j < n.
+    """Write the kernel that copies rows of each channel: ``dst[c*plane + r*pitch + j] = src[c*gap + r*step + j*stride]`` for j < n.
 
-    Arguments: dst, plane, src, gap, n, channels[, stride]; a `stride` of 1 or 2 is fixed, 0 means an argument. Reads
-    nothing but these elements; may write up to a vector beyond the n.
+    Arguments: dst, plane, pitch, src, gap, step, n, rows, channels[, stride]; a `stride` of 1 or 2 is fixed, 0 means an
+    argument. Reads nothing but these elements; may write up to a vector beyond the n of a row, before the next row's.
     """
-    function, b = new_function(module, f"copy_rows_{element}_{stride}", 7 if stride == 0 else 6)
+    function, b = new_function(module, f"copy_rows_{element}_{stride}", 10 if stride == 0 else 9)
     if b is None:
         return function
     e = Emitter(module, b, element)
-    dst, plane, src, gap, n, channels = function.args[:6]
+    dst, plane, pitch, src, gap, step, n, rows, channels = function.args[:9]
     lanes = e.lanes
-
-    def vector(v: Value, to: Value, origin: Value) -> list[Value]:
-        j = b.mul(v, i64(lanes))
-        if stride == 1:
-            mask = e.as_mask(e.range_mask(i64(0), b.sub(n, j)))
-            e.store(e.masked_load(e.offset(origin, j), mask), e.offset(to, j))
-            return []
+    # A whole vector of stride 2 reads 2*lanes elements, of which the last is not one of the row's.
+    whole = b.sdiv(n if stride != 2 else b.sub(n, i64(1)), i64(lanes))
+    done = b.mul(whole, i64(lanes))
+    left = b.sub(n, done)
+    tails = b.select(b.icmp_signed(">", left, i64(0)), i64(1), i64(0))
+    masks: list[Value] = []
+    if stride == 1:
+        masks = [e.range_mask(i64(0), left)]
+    elif stride == 2:
         # Two vectors of which the even lanes are kept; the last element read is number 2n - 2.
-        left = b.sub(b.mul(b.sub(n, j), i64(2)), i64(1))
-        pair = [
-            e.masked_load(e.offset(origin, b.add(b.mul(j, i64(2)), i64(half * lanes))),
-                          e.as_mask(e.range_mask(i64(0), b.sub(left, i64(half * lanes)))))
-            for half in (0, 1)
-        ]  # fmt: skip
-        e.store(e.shuffle(pair[0], pair[1], [2 * lane for lane in range(lanes)]), e.offset(to, j))
+        masks = [e.range_mask(i64(0), b.sub(b.mul(left, i64(2)), i64(1 + half * lanes))) for half in (0, 1)]
+
+    def move(to: Value, origin: Value, j: Value, load: Callable[[int, Value], Value]) -> list[Value]:
+        values = [load(k, e.offset(origin, b.add(b.mul(j, i64(stride)), i64(k * lanes)))) for k in range(stride)]
+        value = values[0] if stride == 1 else e.shuffle(values[0], values[1], [2 * lane for lane in range(lanes)])
+        e.store(value, e.offset(to, j))
         return []
 
-    def whole(v: Value, to: Value, origin: Value) -> list[Value]:
-        j = b.mul(v, i64(lanes))
-        if stride == 1:
-            e.store(e.load(e.offset(origin, j)), e.offset(to, j))
-            return []
-        low, high = (e.load(e.offset(origin, b.add(b.mul(j, i64(2)), i64(half * lanes)))) for half in (0, 1))
-        e.store(e.shuffle(low, high, [2 * lane for lane in range(lanes)]), e.offset(to, j))
-        return []
-
-    def channel(_: Value, carried: list[Value]) -> list[Value]:
+    def row(_: Value, carried: list[Value]) -> list[Value]:
         to, origin = carried
         if stride == 0:
 
             def single(j: Value, _: list[Value]) -> list[Value]:
-                b.store(e.load_scalar(e.offset(origin, b.mul(j, function.args[6]))), e.offset(to, j), align=e.nbytes)
+                b.store(e.load_scalar(e.offset(origin, b.mul(j, function.args[9]))), e.offset(to, j), align=e.nbytes)
                 return []
 
             e.loop(n, [], single, "element")
         else:
-            # A whole vector of stride 2 reads 2*lanes elements, of which the last is not one of the row's.
-            full = b.sdiv(n if stride == 1 else b.sub(n, i64(1)), i64(lanes))
-            e.loop(full, [], lambda v, _: whole(v, to, origin), "whole")
-            tails = b.sub(b.sdiv(b.add(n, i64(lanes - 1)), i64(lanes)), full)
-            e.loop(tails, [], lambda v, _: vector(b.add(v, full), to, origin), "tail")
+            e.loop(whole, [], lambda v, _: move(to, origin, b.mul(v, i64(lanes)), lambda _k, p: e.load(p)), "whole")
+            e.loop(tails, [], lambda _i, _: move(to, origin, done, lambda k, p: e.masked_load(p, e.as_mask(masks[k]))), "tail")
+        return [e.offset(to, pitch), e.offset(origin, step)]
+
+    def channel(_: Value, carried: list[Value]) -> list[Value]:
+        to, origin = carried
+        e.loop(rows, [to, origin], row, "row")
         return [e.offset(to, plane), e.offset(origin, gap)]
 
     e.loop(channels, [e.ptr(dst), e.ptr(src)], channel, "channel")
@@ -228,45 +226,53 @@ def build_turn(module: Value, element: str) -> Value:
 def build_border(module: Value, element: str) -> Value:
     """Write the kernel that fills padded columns, or any columns one by one, through an index table.
 
-    ``dst[c*plane + j] = src[c*gap + index[j*stride]*step]`` for j < n, c < channels; an index below 0 takes the
-    padding value. Arguments: dst, plane, src, gap, step, index, stride, n, channels, padding.
+    ``dst[c*plane + r*pitch + j] = src[c*gap + r*row_step + index[j*stride]*step]`` for j < n, r < rows, c < channels; an index
+    below 0 takes the padding value. Arguments: dst, plane, pitch, src, gap, row_step, step, index, stride, n, rows, channels, padding.
     """
-    function, b = new_function(module, f"border_{element}", 10)
+    function, b = new_function(module, f"border_{element}", 13)
     if b is None:
         return function
     e = Emitter(module, b, element)
-    dst, plane, src, gap, step, index, stride, n, channels, padding = function.args
+    dst, plane, pitch, src, gap, row_step, step, index, stride, n, rows, channels, padding = function.args
+    value = e.load_scalar(e.ptr(padding))
 
-    def channel(c: Value, _: list[Value]) -> list[Value]:
-        def column(j: Value, _: list[Value]) -> list[Value]:
-            column_read = _word(e, index, b.mul(j, stride))
-            inside = scaled(e, src, b.add(b.mul(c, gap), b.mul(column_read, step)))
-            address = b.select(b.icmp_signed("<", column_read, i64(0)), padding, inside)
-            b.store(e.load_scalar(e.ptr(address)), e.ptr(scaled(e, dst, b.add(b.mul(c, plane), j))), align=e.nbytes)
-            return []
+    def column(j: Value, _: list[Value]) -> list[Value]:
+        column_read = _word(e, index, b.mul(j, stride))
+        is_inside = b.icmp_signed(">=", column_read, i64(0))
+        first = e.offset(e.ptr(src), b.mul(column_read, step))
 
-        e.loop(n, [], column, "column")
+        def row(to: Value, origin: Value) -> list[Value]:
+            address = b.select(is_inside, origin, e.ptr(padding))
+            b.store(b.select(is_inside, e.load_scalar(address), value), to, align=e.nbytes)
+            return [e.offset(to, pitch), e.offset(origin, row_step)]
+
+        def channel(_: Value, carried: list[Value]) -> list[Value]:
+            to, origin = carried
+            e.loop(rows, [to, origin], lambda _i, here: row(*here), "row")
+            return [e.offset(to, plane), e.offset(origin, gap)]
+
+        e.loop(channels, [e.offset(e.ptr(dst), j), first], channel, "channel")
         return []
 
-    e.loop(channels, [], channel, "channel")
+    e.loop(n, [], column, "column")
     b.ret_void()
     return function
 
 
 def build_fill(module: Value, element: str) -> Value:
-    """Write the kernel that fills rows of the padding value: ``dst[c*plane + j] = padding`` for j < n and a little more.
+    """Write the kernel that fills rows of the padding value: ``dst[c*plane + r*pitch + j] = padding`` for j < n and a little more.
 
-    Arguments: dst, plane, n, channels, padding (address of the value).
+    Arguments: dst, plane, pitch, n, rows, channels, padding (address of the value).
     """
-    function, b = new_function(module, f"fill_{element}", 5)
+    function, b = new_function(module, f"fill_{element}", 7)
     if b is None:
         return function
     e = Emitter(module, b, element)
-    dst, plane, n, channels, padding = function.args
+    dst, plane, pitch, n, rows, channels, padding = function.args
     value = e.broadcast(e.ptr(padding))
     vectors = b.sdiv(b.add(n, i64(e.lanes - 1)), i64(e.lanes))
 
-    def channel(_: Value, carried: list[Value]) -> list[Value]:
+    def row(_: Value, carried: list[Value]) -> list[Value]:
         [to] = carried
 
         def vector(v: Value, _: list[Value]) -> list[Value]:
@@ -274,6 +280,11 @@ def build_fill(module: Value, element: str) -> Value:
             return []
 
         e.loop(vectors, [], vector, "vector")
+        return [e.offset(to, pitch)]
+
+    def channel(_: Value, carried: list[Value]) -> list[Value]:
+        [to] = carried
+        e.loop(rows, [to], row, "row")
         return [e.offset(to, plane)]
 
     e.loop(channels, [e.ptr(dst)], channel, "channel")

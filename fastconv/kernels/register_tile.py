@@ -82,7 +82,11 @@ def register_tile(itemsize: int, target: Target | None = None, *, complex_values
 
 @functools.lru_cache(maxsize=1024)
 def row_tiles(extent: int, tile: RegisterTile, unit: int = 1) -> tuple[int, ...]:
-    """Cut `extent` rows into heights, multiples of `unit`, with the least total `RegisterTile.cost`, higher tiles first."""
+    """Cut `extent` rows into heights, multiples of `unit`, with the least total `RegisterTile.cost`, higher tiles first.
+
+    Of equally cheap cuts the most even one is taken: a tile of 4 x 2 vectors asks for as much of B in 4 cycles as one of
+    8 x 2 in 8, more than the second level of cache gives (16 channels, K = 150: 8 + 8 rows 0.18 ms, 12 + 4 rows 0.24).
+    """
     heights = [height for height in tile.heights if height % unit == 0]
     # The highest tile is the cheapest per row; only the last few tiles are worth a search.
     highest = max(heights)
@@ -93,7 +97,11 @@ def row_tiles(extent: int, tile: RegisterTile, unit: int = 1) -> tuple[int, ...]
         if m % unit:
             best.append(best[-1])
             continue
-        best.append(min((best[m - h][0] + tile.cost(h, tile.vectors), -h) for h in heights if h <= m))
+        ways = [(best[m - h][0] + tile.cost(h, tile.vectors), h) for h in heights if h <= m]
+        cheapest = min(ways)[0]
+        even = m / -(-m // highest)
+        height = min((abs(h - even), h) for cost, h in ways if cost <= cheapest + 1e-9)[1]
+        best.append((cheapest, -height))
     out = [highest] * whole
     while extent:
         out.append(-best[extent][1])

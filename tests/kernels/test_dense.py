@@ -9,7 +9,7 @@ import pytest
 
 from fastconv.backends.direct.dense import Dense
 from fastconv.backends.naive import Naive
-from fastconv.kernels import dense
+from fastconv.kernels import dense, dense_fields
 from fastconv.kernels.borders import source_index
 from fastconv.kernels.dense_functions import functions
 from fastconv.kernels.dense_layout import (
@@ -24,6 +24,7 @@ from fastconv.kernels.dense_layout import (
     pixels_cost,
 )
 from fastconv.kernels.register_tile import register_tile
+from fastconv.kernels.target import AVX2, AVX512, Target
 from fastconv.kernels.threads import pool
 from fastconv.problem import ConvProblem
 
@@ -41,6 +42,7 @@ GEOMETRIES = {
     "rows longer than a block": ((1, 1, 3, 5), (2, 3500), (1, 9), (1, 1), (0, 4), (1, 1)),
     "k in several blocks": ((1, 1, 60, 8), (8, 8), (3, 3), (1, 1), (1, 1), (1, 1)),
     "panels that the first tile packs": ((1, 1, 5, 13), (6, 40), (3, 3), (1, 1), (1, 1), (1, 1)),
+    "narrow rows under padding, stride and dilation": ((1, 1, 7, 12), (13, 14), (3, 4), (2, 2), (4, 5), (2, 3)),
     "more taps than a block of k": ((1, 1, 2, 6), (30, 30), (23, 23), (1, 1), (3, 3), (1, 1)),
 }
 
@@ -141,6 +143,15 @@ def test_the_model_puts_few_pixels_on_the_broadcast_side() -> None:
     tile = register_tile(4)
     assert channels_cost(49, 512, tile) < pixels_cost(49, 512, tile)
     assert pixels_cost(3136, 64, tile) <= channels_cost(3136, 64, tile) * 1.02
+
+
+@pytest.mark.parametrize("target", [AVX2, AVX512], ids=lambda target: target.name)
+def test_strips_of_narrow_rows_are_unrolled_and_those_of_rows_that_panels_divide_are_not(target: Target) -> None:
+    for width, is_unrolled in ((10, True), (224, False)):
+        g = Geometry(1, 1, 6, 16, width, width, width, width, 5, 5, 1, 1, 2, 2, 1, 1, is_padded=True)
+        layout = make_layout(g, 4, is_flat=True, is_channels_last=False, reads_rows=True, design=True, target=target)
+        assert (int(layout.fields[dense_fields.RUN]) > width) == is_unrolled
+        assert int(layout.fields[dense_fields.COLUMN_SLOTS]) == (5 if is_unrolled else 1)
 
 
 def test_blocks_are_even_and_within_the_limit() -> None:

@@ -130,6 +130,12 @@ def test_tiles_fit_the_registers() -> None:
     assert (register_tile(8, AVX512).rows, register_tile(8, AVX512).columns) == (12, 16)
 
 
+def test_of_equally_cheap_cuts_the_even_one_is_taken() -> None:
+    assert row_tiles(16, register_tile(4, AVX512)) == (8, 8)
+    assert row_tiles(24, register_tile(4, AVX512)) == (12, 12)
+    assert row_tiles(20, register_tile(4, AVX2)) == (5, 5, 5, 5)
+
+
 @pytest.mark.parametrize("extent", [1, 2, 3, 5, 6, 7, 13, 16, 49, 64, 196, 1000])
 def test_row_tiles_cover_the_extent_with_little_waste(extent: int) -> None:
     tile = register_tile(4, AVX2)
