@@ -176,7 +176,7 @@ def test_heights_of_products_cover_any_number_of_tiles_with_little_overhang(targ
     tile = register_tile(itemsize, target)  # type: ignore[arg-type]
     table, least = height_table(tile), tile_heights(tile)[0]
     for tiles in range(1, 200):
-        strips = -(-tiles // tile.rows)
+        strips = -(-tiles // (len(table) - 1))
         tall = tiles % strips
         rows = tall * table[tiles // strips + (tall > 0)] + (strips - tall) * table[tiles // strips]
         assert tiles <= rows <= tiles + max(least, strips)

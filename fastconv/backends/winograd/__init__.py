@@ -86,7 +86,7 @@ class Winograd(Algorithm):
         lanes = machine.target.lanes(p.itemsize)
         tiles, outputs = layout.tiles, layout.panels * layout.tile.columns
         rows = max(layout.block_tiles, 4)
-        waste = (-(-rows // 2) * 2) / max(layout.block_tiles, 1) if layout.block_tiles < layout.tile.rows else 1.0
+        waste = (-(-rows // 2) * 2) / max(layout.block_tiles, 1) if layout.block_tiles < layout.rows else 1.0
         products = 2.0 * p.g * self.variant.xis * tiles * layout.channels * outputs
         transforms = FLOPS_PER_INSTRUCTION * p.g * tiles * (data * layout.ldv + output * -(-layout.outputs // lanes) * lanes)
         u_nbytes = float(p.g * self.variant.xis * layout.channels * outputs * p.itemsize)

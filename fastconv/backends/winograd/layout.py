@@ -25,6 +25,7 @@ class Layout:
         self.itemsize = p.itemsize
         self.lanes = host().lanes(self.itemsize)
         self.tile = register_tile(self.itemsize)
+        self.rows = tile_heights(self.tile)[-1]
         self.along_h, self.along_w = along_h, along_w
         self.channels, self.outputs = p.ic // p.g, p.oc // p.g
         self.dh, self.dw, self.sh, self.sw = p.dh, p.dw, p.sh, p.sw
@@ -72,7 +73,7 @@ class Layout:
 
         self.block_tiles = bands * self.dh * self.dw * columns
         # A strip is filled up to the next height there is: by a row where heights are even, a single low one by more.
-        tiles = self.block_tiles + max(tile_heights(self.tile)[0], -(-self.block_tiles // self.tile.rows))
+        tiles = self.block_tiles + max(tile_heights(self.tile)[0], -(-self.block_tiles // self.rows))
         xis = self.along_h.alpha * self.along_w.alpha
         self.band_blocks, self.column_blocks = band_blocks, column_blocks
         self.ldv = -(-self.channels // self.lanes) * self.lanes

@@ -60,7 +60,7 @@ class WinogradPlan(Plan):
             "alpha_h": along_h.alpha, "alpha_w": along_w.alpha,
             "data_columns": functions.data_columns, "data_rows": functions.data_rows, "output": functions.output,
             "bands": layout.bands, "columns": layout.columns, "band_blocks": layout.band_blocks, "column_blocks": layout.column_blocks,
-            "lanes": layout.lanes, "nr": nr, "rows": layout.tile.rows, "panels": layout.panels,
+            "lanes": layout.lanes, "nr": nr, "rows": layout.rows, "panels": layout.panels,
             "panels_at_once": layout.panels_at_once,
             "shares_blocks": layout.shares_blocks, "panels_per_task": layout.panels_per_task,
             "channels_per_task": layout.channels_per_task,
