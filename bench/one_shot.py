@@ -4,7 +4,7 @@
 
 "fresh": each call gets weights that the last call did not see, so that both libraries choose, pack and transform
 them anew. "repeated": the same array in each call, where fastconv compares its bytes with those that it packed before.
-NumPy arrays in and out, bias-free, calls in turns, best of all. The first call of each is not counted (kernels are
+NumPy arrays in and out, bias-free, some calls of each in turns, best of all. The first call of each is not counted (kernels are
 compiled and, in fastconv, the algorithm of the shape is chosen).
 """
 
@@ -29,18 +29,27 @@ from fastconv.cli.results import geometric_mean
 IMAGES = ("image_f32", "image_f64", "multich_large")
 #: Different weights that the fresh calls take turns with.
 FRESH = 3
+#: Turns of each function, and the pause before each: OpenMP's threads spin for milliseconds after a call.
+TURNS, PAUSE_S = 5, 0.02
 
 
 def best_s(functions: dict[str, Callable[[int], object]], seconds: float) -> dict[str, float]:
-    """Return the best seconds of each function, run in turns for about `seconds` each."""
+    """Return the best seconds of each function, run in `TURNS` turns, about `seconds` altogether each.
+
+    A turn begins with a pause, because another library's threads go on spinning for a while on a core that these calls need,
+    and with a call that does not count.
+    """
     best = dict.fromkeys(functions, float("inf"))
-    end, turn = time.perf_counter() + seconds * len(functions), 0
-    while turn < 3 or time.perf_counter() < end:
+    for _ in range(TURNS):
         for name, function in functions.items():
-            start = time.perf_counter()
-            function(turn)
-            best[name] = min(best[name], time.perf_counter() - start)
-        turn += 1
+            time.sleep(PAUSE_S)
+            function(0)
+            end, call = time.perf_counter() + seconds / TURNS, 1
+            while call == 1 or time.perf_counter() < end:
+                start = time.perf_counter()
+                function(call)
+                best[name] = min(best[name], time.perf_counter() - start)
+                call += 1
     return best
 
 
@@ -52,15 +61,15 @@ def measured(x: Any, w: Any, words: dict[str, Any], seconds: float) -> dict[str,
         return torch.nn.functional.conv2d(torch.from_numpy(x), torch.from_numpy(weights), **words).numpy()
 
     functions: dict[str, Callable[[int], object]] = {
-        "fastconv fresh": lambda turn: fastconv.conv2d(x, fresh[turn % FRESH], **words),
-        "torch fresh": lambda turn: by_torch(fresh[turn % FRESH]),
+        "fastconv fresh": lambda call: fastconv.conv2d(x, fresh[call % FRESH], **words),
+        "torch fresh": lambda call: by_torch(fresh[call % FRESH]),
     }
     with torch.no_grad():
         np.testing.assert_allclose(fastconv.conv2d(x, w, **words), by_torch(w), rtol=1e-2, atol=1e-3 * float(np.abs(by_torch(w)).max()))
         best = best_s(functions, seconds)
         repeated: dict[str, Callable[[int], object]] = {
-            "fastconv repeated": lambda turn: fastconv.conv2d(x, w, **words),  # noqa: ARG005
-            "torch repeated": lambda turn: by_torch(w),  # noqa: ARG005
+            "fastconv repeated": lambda call: fastconv.conv2d(x, w, **words),  # noqa: ARG005
+            "torch repeated": lambda call: by_torch(w),  # noqa: ARG005
         }
         for function in repeated.values():
             function(0)

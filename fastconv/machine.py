@@ -16,7 +16,7 @@ from fastconv.kernels.target import Target, host
 #: --machine``) gives the machine's own.
 NOMINAL_HZ = 3.0e9
 NOMINAL_FMA_PER_CYCLE = 2
-NOMINAL_BLAS_SHARE = 0.9
+NOMINAL_BLAS_SHARE = 0.78
 NOMINAL_BANDWIDTH = 20e9
 NOMINAL_FAR_BANDWIDTH = 30e9
 NOMINAL_CACHE_BANDWIDTH = 60e9
