@@ -11,7 +11,7 @@ from oracle import Array, by_definition
 
 SPECIAL = (np.nan, np.inf, -np.inf)
 LINEAR = tuple(name for name, p in PROBLEMS.items() if p.macs and not (p.has_bias or p.has_residual or p.activation))
-FEW = ("dense 3x3", "dense 3x3, stride 2", "dense 3x3, dilated", "dense 5x5", "1x1", "1x3", "3x1", "depthwise 3x3", "planar 5x5, narrow",
+FEW = ("dense 3x3", "dense 3x3, taps in padding", "dense 3x3, stride 2", "dense 3x3, dilated", "dense 5x5", "1x1", "1x3", "3x1", "depthwise 3x3", "planar 5x5, narrow",
        "planar 15x15", "large kernel, channels", "grouped", "stem 7x7/2", "channels-last 1x1", "dense, reflect")  # fmt: skip
 
 

@@ -27,9 +27,11 @@ import numpy.typing as npt
 
 from fastconv.kernels._jit import jit
 from fastconv.kernels.dense_fields import (
+    ACTIVATION,
     BIAS,
     BLOCK,
     BLOCKS,
+    COLUMN,
     COLUMNS,
     FLAT,
     FUNCTIONS,
@@ -37,7 +39,7 @@ from fastconv.kernels.dense_fields import (
     IC,
     IN_PLACE,
     IS_PIXELS,
-    KC,
+    IS_REGION,
     LAYOUT,
     LIMITS,
     NR,
@@ -48,12 +50,14 @@ from fastconv.kernels.dense_fields import (
     OW,
     PANELS_AT,
     PARTS,
+    PIECES,
     PLANE,
     RC,
     READS_PIXELS,
     REGISTER_TILES,
     RH,
     RN,
+    ROW,
     ROWS,
     RUN,
     RW,
@@ -61,9 +65,18 @@ from fastconv.kernels.dense_fields import (
     SIZE,
     SLOTS,
     SPLITS,
+    STEP_AT,
+    STEP_CHANNEL,
+    STEP_CHANNELS,
+    STEP_COUNT,
+    STEP_K,
+    STEP_PACKED,
+    STEP_WORDS,
+    STEPS,
     STRIP_AT,
     SUMS_AT,
-    TAPS,
+    TABLES,
+    TASKS,
     TILE_AT,
     TILES,
     VIEW,
@@ -79,7 +92,7 @@ from fastconv.kernels.dense_fields import (
     YW,
     K,
 )
-from fastconv.kernels.dense_functions import JOIN_PARTS, TURN
+from fastconv.kernels.dense_functions import FINISH_ROWS, JOIN_PARTS, TURN
 from fastconv.kernels.dense_products import multiply_channels, multiply_pixels
 from fastconv.kernels.dense_strips import fill_strip
 from fastconv.kernels.function_pointers import call_function, word
@@ -91,7 +104,10 @@ Array = npt.NDArray[Any]
 
 @jit
 def _task(i: int, tid: int, tables: int, x: int, y: int, residual: int, scratch: int, where_all: int) -> None:
-    """Compute one task: a range of output channels for a block of pixels of one group and image."""
+    """Compute one task: a range of output channels for a block of pixels of one group, image and, if there are some, rectangle."""
+    while i >= word(word(tables, LAYOUT), TASKS):
+        i -= word(word(tables, LAYOUT), TASKS)
+        tables += TABLES * 8
     f, g, v, tiles = word(tables, FUNCTIONS), word(tables, LAYOUT), word(tables, VIEW), word(tables, REGISTER_TILES)
     weights, bias, limits = word(tables, WEIGHTS), word(tables, BIAS), word(tables, LIMITS)
     size, parts = word(g, SIZE), word(g, PARTS)
@@ -108,9 +124,17 @@ def _task(i: int, tid: int, tables: int, x: int, y: int, residual: int, scratch:
     strip = base + word(g, STRIP_AT) * size
     panels, tile = base + word(g, PANELS_AT) * size, base + word(g, TILE_AT) * size
     x += (n * word(v, XN) + group * (word(g, IC) // parts) * word(v, XC)) * size
-    y += (n * word(v, YN) + group * (word(g, OC) // parts) * word(v, YC) + p0 * word(v, YW)) * size
+    y += (
+        n * word(v, YN) + group * (word(g, OC) // parts) * word(v, YC) + word(g, ROW) * word(v, YH) + word(g, COLUMN) * word(v, YW)
+    ) * size
     if residual != 0:
-        residual += (n * word(v, RN) + group * (word(g, OC) // parts) * word(v, RC) + p0 * word(v, RW)) * size
+        residual += (
+            n * word(v, RN) + group * (word(g, OC) // parts) * word(v, RC) + word(g, ROW) * word(v, RH) + word(g, COLUMN) * word(v, RW)
+        ) * size
+    if not word(g, IS_REGION):
+        y += p0 * word(v, YW) * size
+        if residual != 0:
+            residual += p0 * word(v, RW) * size
     if word(g, FLAT):
         row0 = p0 // word(g, OW)
         height = (p0 + pixels - 1) // word(g, OW) - row0 + 1
@@ -127,43 +151,44 @@ def _task(i: int, tid: int, tables: int, x: int, y: int, residual: int, scratch:
             residual += segment * word(v, RH) * size
     is_last_block = 1 if block == word(g, BLOCKS) - 1 else 0
     first, end = word(g, TILES) * split // word(g, SPLITS), word(g, TILES) * (split + 1) // word(g, SPLITS)
-    # The parts of complex results stay in scratch memory, a row of the block for each part of the task's channels.
+    # The parts of complex results stay in scratch memory, a row of the block for each part of the task's channels; so do
+    # the sums of a rectangle.
     held = base + word(g, SUMS_AT) * size
-    for k0 in range(0, word(g, K), word(g, KC)):
-        count = min(word(g, KC), word(g, K) - k0)
-        table = word(tables, OFFSETS) + k0 * 8
+    held_row0 = held - word(tiles, first) * word(g, BLOCK) * size
+    channels_before = group * word(g, OC)
+    for s in range(word(g, STEPS)):
+        step = word(tables, PIECES) + s * STEP_WORDS * 8
+        k0, at, count = word(step, STEP_K), word(step, STEP_AT), word(step, STEP_COUNT)
+        c0, channels = word(step, STEP_CHANNEL), word(step, STEP_CHANNELS)
+        table = word(tables, OFFSETS) + (k0 + at) * 8
         if word(g, READS_PIXELS):
             source = x + (segment * word(v, XH) + p0 * word(v, XW)) * size
         elif word(g, IN_PLACE):
             source = x + x_first * size
         else:
-            # Channels that this block of k reads, in pairs where they are the parts of complex ones.
-            c0 = k0 // word(g, TAPS) // parts
-            c1 = ((k0 + count - 1) // word(g, TAPS) + parts) // parts
-            for part in range(parts):
+            for part in range(parts if channels > 0 else 0):
                 fill_strip(
                     f, g, v, word(tables, ROWS), word(tables, COLUMNS), word(tables, SLOTS),
-                    x + (c0 * word(v, XC) + part) * size, c1 - c0, strip + part * word(g, PLANE) * size, parts * word(g, PLANE),
+                    x + (c0 * word(v, XC) + part) * size, channels, strip + part * word(g, PLANE) * size, parts * word(g, PLANE),
                     row0, height, column0, width, limits + (2 + part) * size,
                 )  # fmt: skip
             source = strip - c0 * parts * word(g, PLANE) * size
-        last = 1 if k0 + count == word(g, K) else 0
+        last = 1 if s == word(g, STEPS) - 1 else 0
         if not word(g, IS_PIXELS):
             multiply_channels(
                 f, g, v, tiles, weights, bias, limits, group, split, k0, count, last, pixels, pixels_in_segment - p0,
                 source, table, panels, base, where, pixel0, run, y, residual, is_last_block,
             )  # fmt: skip
-        elif parts == 1:
-            multiply_pixels(
-                f, g, tiles, weights, bias, limits, group, first, end, k0, count, last, pixels, pixels_in_segment - p0,
-                source, table, panels, tile, where, pixel0, run, y, word(v, YC), residual, word(v, RC),
-            )  # fmt: skip
-        else:
-            rows = held - word(tiles, first) * word(g, BLOCK) * size
-            multiply_pixels(
-                f, g, tiles, weights, bias, limits, group, first, end, k0, count, last, pixels, pixels_in_segment - p0,
-                source, table, panels, tile, where, pixel0, run, rows, word(g, BLOCK), 0, 0,
-            )  # fmt: skip
+            continue
+        is_held = parts > 1 or word(g, IS_REGION)
+        rows, row_step, added, added_step = y, word(v, YC), residual, word(v, RC)
+        if is_held:
+            rows, row_step, added, added_step = held_row0, word(g, BLOCK), 0, 0
+        multiply_pixels(
+            f, g, tiles, weights + (channels_before * word(g, K) + k0 * word(g, OC)) * size, word(step, STEP_PACKED), at,
+            bias + channels_before * size, limits, first, end, count, 1 if s > 0 else 0, last if parts > 1 or not is_held else 0,
+            pixels, pixels_in_segment - p0, source, table, panels, tile, where, pixel0, run, rows, row_step, added, added_step,
+        )  # fmt: skip
     if parts > 1:
         channel, count = word(tiles, first) // parts, (word(tiles, end) - word(tiles, first)) // parts
         added = residual + channel * word(v, RC) * size if residual != 0 else 0
@@ -171,6 +196,21 @@ def _task(i: int, tid: int, tables: int, x: int, y: int, residual: int, scratch:
             word(f, JOIN_PARTS), held, word(g, BLOCK), y + channel * word(v, YC) * size, word(v, YC), word(v, YW), count, pixels,
             added, word(v, RC), word(v, RW),
         )  # fmt: skip
+    if word(g, IS_REGION):
+        channel = word(tiles, first)
+        count = word(tiles, end) - channel
+        p = 0
+        while p < pixels:
+            row = (pixel0 + p) // width
+            column = pixel0 + p - row * width
+            valid = min(width - column, pixels - p)
+            there = ((row0 + row) * word(v, YH) + column * word(v, YW) + channel * word(v, YC)) * size
+            added = residual + ((row0 + row) * word(v, RH) + column * word(v, RW) + channel * word(v, RC)) * size if residual != 0 else 0
+            call_function(
+                word(f, FINISH_ROWS), held + p * size, word(g, BLOCK), y + there, word(v, YC), count, valid, 0, 1,
+                bias + (channels_before + channel) * size, added, word(v, RC), word(g, ACTIVATION), limits,
+            )  # fmt: skip
+            p += valid
 
 
 @jit
@@ -183,11 +223,12 @@ def dense(ctl: int, nthreads: int, ntasks: int, tables: Array, src: int, dst: in
         Handle of the thread pool, 0 for none.
     nthreads, ntasks : int
         At most so many threads work on so many tasks.
-    tables : ndarray of int64, shape (TABLES,)
-        Addresses of tables of int64: generated functions (`fastconv.kernels.dense_functions.functions`); fields of the
-        layout; strides of the arrays; offset of each k; register tiles; source row of each padded row and column of
-        each padded column, -1 beyond the border; slots of a strip; then of numbers: packed weights; bias of all output
-        channels, padded like the weights; (low, high, padding value[, its imaginary part]).
+    tables : ndarray of int64, shape (TABLES,) or (rectangles, TABLES)
+        For the whole result, or for each rectangle that it is cut into, addresses of tables of int64: generated functions
+        (`fastconv.kernels.dense_functions.functions`); fields of the layout; strides of the arrays; offset of each k; register
+        tiles; source row of each padded row and column of each padded column, -1 beyond the border; slots of a strip; pieces
+        of k; then of numbers: packed weights; bias of all output channels, padded like the weights; (low, high, padding
+        value[, its imaginary part]).
     src, dst, residual : int
         Addresses of source, result and residual (0: none).
 
@@ -203,7 +244,7 @@ def dense(ctl: int, nthreads: int, ntasks: int, tables: Array, src: int, dst: in
     Source: E. Georganas et al., "Anatomy of high-performance deep learning convolutions on SIMD architectures",
     SC 2018, for the register blocking; the strips are this project's own.
     """
-    g = tables[LAYOUT]
+    g = word(tables.ctypes.data, LAYOUT)
     scratch = np.empty(nthreads * word(g, SCRATCH) * word(g, SIZE) + 64, np.uint8)
     start = (scratch.ctypes.data + 63) // 64 * 64
     where = np.empty(nthreads * WHERE_WORDS, np.int64)
@@ -214,7 +255,7 @@ def dense(ctl: int, nthreads: int, ntasks: int, tables: Array, src: int, dst: in
 
 
 @jit
-def pack_weights(f: Array, g: Array, tiles: Array, w: int, out: int) -> None:
+def pack_weights(f: Array, g: Array, tiles: Array, blocks: Array, w: int, out: int) -> None:
     """Pack weights (G, OC/G, K), contiguous at address `w`, into ``out[g][block of k][tile or panel][k][row or column]``.
 
     Squares of vectors are transposed in registers. A tile's last square writes over its end, which the next one
@@ -222,8 +263,8 @@ def pack_weights(f: Array, g: Array, tiles: Array, w: int, out: int) -> None:
     """
     size, depth, channels, nr = g[SIZE], g[K], g[OC], g[NR]
     for group in range(g[GROUPS]):
-        for k0 in range(0, depth, g[KC]):
-            count = min(g[KC], depth - k0)
+        k0 = 0
+        for count in blocks:
             source = w + (group * channels * depth + k0) * size
             if g[IS_PIXELS]:
                 for t in range(g[TILES]):
@@ -234,6 +275,7 @@ def pack_weights(f: Array, g: Array, tiles: Array, w: int, out: int) -> None:
                 for m in range(0, channels, nr):
                     call_function(f[TURN], out, nr, source + m * depth * size, depth, min(nr, channels - m), count)
                     out += nr * count * size
+            k0 += count
 
 
 def packed_elements(g: Any) -> int:

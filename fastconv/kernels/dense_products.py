@@ -38,11 +38,13 @@ from fastconv.kernels.function_pointers import call_function, word
 
 @jit
 def multiply_pixels(
-    f: int, g: int, tiles: int, weights: int, bias: int, limits: int, group: int, first: int, end: int, k0: int, count: int,
-    last: int, pixels: int, left: int, source: int, table: int, panels: int, tile: int, where: int, pixel0: int, width: int,
-    y: int, yc: int, residual: int, rc: int,
+    f: int, g: int, tiles: int, weights: int, packed: int, at: int, bias: int, limits: int, first: int, end: int, count: int,
+    accumulate: int, last: int, pixels: int, left: int, source: int, table: int, panels: int, tile: int, where: int, pixel0: int,
+    width: int, y: int, yc: int, residual: int, rc: int,
 ) -> None:  # fmt: skip
-    """Multiply a block of k: pixels in vectors, register tiles `first` to `end` of the output channels.
+    """Multiply a piece of k: pixels in vectors, register tiles `first` to `end` of the output channels.
+
+    `weights` is the block of `packed` k's that holds the piece, from its k number `at` on.
 
     The first tile of channels packs each panel while it multiplies, where the panel's pixels lie in one row; the
     others read the panels, all whole ones in one call of the micro-kernel::
@@ -52,16 +54,13 @@ def multiply_pixels(
     size, nr, lanes = word(g, SIZE), word(g, NR), word(g, LANES)
     vectors = nr // lanes
     whole = pixels // nr
-    accumulate = 1 if k0 > 0 else 0
     code, limit = word(g, ACTIVATION), limits
-    weights += (group * word(g, OC) * word(g, K) + k0 * word(g, OC)) * size
-    bias += group * word(g, OC) * size
     for p in range(0, pixels, nr):
         needed = min(nr, pixels - p)
         dst = panels + p * count * size
         m = word(tiles, first)
         height = word(tiles, first + 1) - m
-        a = weights + m * count * size
+        a = weights + (m * packed + at * height) * size
         row = y + (m * yc + p) * size
         added = residual + (m * rc + p) * size if residual != 0 else 0
         pixel = pixel0 + p
@@ -86,7 +85,7 @@ def multiply_pixels(
     for t in range(first, end):
         m = word(tiles, t)
         height = word(tiles, t + 1) - m
-        a = weights + m * count * size
+        a = weights + (m * packed + at * height) * size
         row = y + m * yc * size
         added = residual + m * rc * size if residual != 0 else 0
         if whole > 0 and t > first:

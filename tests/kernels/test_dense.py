@@ -11,18 +11,10 @@ from fastconv.backends.direct.dense import Dense
 from fastconv.backends.naive import Naive
 from fastconv.kernels import dense, dense_fields
 from fastconv.kernels.borders import source_index
+from fastconv.kernels.dense_cost import best_regions, channels_cost, pixels_cost
 from fastconv.kernels.dense_functions import functions
-from fastconv.kernels.dense_layout import (
-    DenseLayout,
-    Geometry,
-    can_read_in_place,
-    channels_cost,
-    even_blocks,
-    make_layout,
-    pack_bias,
-    pack_weights,
-    pixels_cost,
-)
+from fastconv.kernels.dense_geometry import Geometry, even_blocks, regions
+from fastconv.kernels.dense_layout import DenseLayout, can_read_in_place, make_layout, pack_bias, pack_weights
 from fastconv.kernels.register_tile import register_tile
 from fastconv.kernels.target import AVX2, AVX512, Target
 from fastconv.kernels.threads import pool
@@ -43,6 +35,9 @@ GEOMETRIES = {
     "k in several blocks": ((1, 1, 60, 8), (8, 8), (3, 3), (1, 1), (1, 1), (1, 1)),
     "panels that the first tile packs": ((1, 1, 5, 13), (6, 40), (3, 3), (1, 1), (1, 1), (1, 1)),
     "narrow rows under padding, stride and dilation": ((1, 1, 7, 12), (13, 14), (3, 4), (2, 2), (4, 5), (2, 3)),
+    "taps in the padding": ((2, 1, 9, 25), (11, 13), (3, 3), (1, 1), (5, 6), (5, 6)),
+    "one tap in the image": ((1, 2, 3, 14), (4, 5), (3, 5), (1, 1), (6, 12), (6, 6)),
+    "rows and columns that read no pixel": ((1, 1, 5, 14), (5, 6), (2, 2), (2, 2), (9, 9), (2, 3)),
     "more taps than a block of k": ((1, 1, 2, 6), (30, 30), (23, 23), (1, 1), (3, 3), (1, 1)),
 }
 
@@ -54,19 +49,26 @@ def geometry(name: str) -> Geometry:
     return Geometry(n, groups, ic, oc, ih, iw, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw, bool(ph or pw))
 
 
-def run(g: Geometry, layout: DenseLayout, x: Array, w: Array, y: Array, threads: int = 1) -> None:
-    """Run the kernel on (N, C, H, W) views of any strides that the layout was made for."""
-    table = functions(str(x.dtype), is_pixels=layout.is_pixels)
-    weights, bias = pack_weights(layout, table, w), pack_bias(layout, None, x.dtype)
+def run(g: Geometry, layout: DenseLayout | tuple[DenseLayout, ...], x: Array, w: Array, y: Array, threads: int = 1) -> None:
+    """Run the kernel, for the whole result or rectangles of it, on (N, C, H, W) views of any strides that the layout was made for."""
+    layouts = layout if isinstance(layout, tuple) else (layout,)
+    table = functions(str(x.dtype), is_pixels=layouts[0].is_pixels)
+    weights, bias = pack_weights(layouts[0], table, w), pack_bias(layouts[0], None, x.dtype)
     limits = np.array([0, 0, 0], x.dtype)
     strides = [step // x.itemsize for step in x.strides]
     v = np.array([*strides, *(s // y.itemsize for s in y.strides), 0, 0, 0, 0], np.int64)
-    arrays = (
-        table, layout.fields, v, layout.offsets(strides, g), layout.tiles, source_index(g.ih, g.ph_lo, g.ph_lo, "zeros"),
-        source_index(g.iw, g.pw_lo, g.pw_lo, "zeros"), layout.slots, weights, bias, limits,
-    )  # fmt: skip
+    rows, columns = source_index(g.ih, g.ph_lo, g.ph_lo, "zeros"), source_index(g.iw, g.pw_lo, g.pw_lo, "zeros")
+    arrays: list[Array] = []
+    for part in layouts:
+        row, column = (0, 0) if part.region is None else (part.region.source_row, part.region.source_column)
+        fields = part.fields.copy()
+        fields[dense_fields.SCRATCH] = max(other.fields[dense_fields.SCRATCH] for other in layouts)
+        arrays += (
+            table, fields, v, part.offsets(strides, g), part.tiles, rows[row:], columns[column:], part.slots, part.steps, weights, bias,
+            limits,
+        )  # fmt: skip
     addresses = np.array([array.ctypes.data for array in arrays], np.int64)
-    dense.dense(pool.handle(threads), threads, layout.tasks, addresses, x.ctypes.data, y.ctypes.data, 0)
+    dense.dense(pool.handle(threads), threads, sum(part.tasks for part in layouts), addresses, x.ctypes.data, y.ctypes.data, 0)
 
 
 def expected(g: Geometry, x: Array, w: Array) -> Array:
@@ -102,6 +104,53 @@ def test_both_designs_are_exact(name: str, design: bool, dtype: str) -> None:  #
         np.testing.assert_array_equal(y, expected(g, x, w))
         bits.append(y)
     np.testing.assert_array_equal(bits[0], bits[1])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("axes", [(True, False), (False, True), (True, True)], ids=["rows", "columns", "both"])
+@pytest.mark.parametrize("name", [name for name in GEOMETRIES if geometry(name).is_padded])
+def test_rectangles_without_taps_in_the_padding_are_exact(name: str, axes: tuple[bool, bool], dtype: str) -> None:
+    g = geometry(name)
+    x, w = arrays(g, dtype)
+    parts = regions(g, 40, 4000, by_rows=axes[0], by_columns=axes[1])
+    for threads in (1, 2):
+        layouts = tuple(
+            make_layout(g, x.itemsize, is_flat=True, is_channels_last=False, reads_rows=True, threads=threads, design=True, region=part)
+            for part in parts
+        )
+        y = np.full((g.n, g.groups * g.oc, g.oh, g.ow), np.nan, dtype)
+        run(g, layouts, x, w, y, threads)
+        np.testing.assert_array_equal(y, expected(g, x, w))
+
+
+def test_rectangles_cover_the_result_once_and_leave_no_tap_out_that_reads_the_image() -> None:
+    for name in GEOMETRIES:
+        g = geometry(name)
+        for by_rows, by_columns in ((True, True), (True, False)):
+            covered = np.zeros((g.oh, g.ow, g.kh, g.kw), int)
+            seen = np.zeros((g.oh, g.ow), int)
+            for part in regions(g, 40, 4000, by_rows=by_rows, by_columns=by_columns):
+                p = part.geometry
+                here = slice(part.row, part.row + p.oh), slice(part.column, part.column + p.ow)
+                seen[here] += 1
+                covered[(*here, slice(part.kh, part.kh + p.kh), slice(part.kw, part.kw + p.kw))] += 1
+            assert (seen == 1).all()
+            rows = np.arange(g.oh)[:, None] * g.sh + np.arange(g.kh) * g.dh - g.ph_lo
+            columns = np.arange(g.ow)[:, None] * g.sw + np.arange(g.kw) * g.dw - g.pw_lo
+            reads = ((rows >= 0) & (rows < g.ih))[:, None, :, None] & ((columns >= 0) & (columns < g.iw))[None, :, None, :]
+            assert (covered[reads] == 1).all()
+
+
+def test_the_model_leaves_taps_out_where_padding_reaches_far() -> None:
+    def saved(dilation: int, size: int) -> float:
+        g = Geometry(1, 1, 64, 64, size, size, size, size, 3, 3, 1, 1, dilation, dilation, dilation, dilation, is_padded=True)
+        parts = best_regions(g, 4, register_tile(4))
+        done = sum(p.geometry.oh * p.geometry.ow * p.geometry.kh * p.geometry.kw for p in parts)
+        return 1 - done / (9 * size**2) if parts else 0
+
+    assert saved(12, 33) > 0.4
+    assert saved(40, 33) == 1 - 1 / 9
+    assert saved(1, 56) == 0
 
 
 @pytest.mark.parametrize("name", ["3x3, tails everywhere", "1x1 in place, tail of pixels", "unequal strides and dilations"])

@@ -8,10 +8,19 @@ import numpy as np
 
 from fastconv._typing import Array
 from fastconv.backends.base import Algorithm, Work, summation_bound, workspace_limit
-from fastconv.backends.direct.dense_plan import DensePlan, geometry_of, parts_of, planned_layout, real_dtype, scratch_nbytes
+from fastconv.backends.direct.dense_plan import (
+    DensePlan,
+    geometry_of,
+    parts_of,
+    planned_layout,
+    planned_tasks,
+    real_dtype,
+    region_layouts,
+    scratch_nbytes,
+)
 from fastconv.errors import UnsupportedProblem
 from fastconv.kernels import dense_fields
-from fastconv.kernels.dense_layout import TASK_CYCLES, TILE_CYCLES, channels_cost, pixels_cost
+from fastconv.kernels.dense_cost import TASK_CYCLES, cycles
 from fastconv.kernels.register_tile import register_tile
 from fastconv.machine import Machine
 from fastconv.plans import Plan
@@ -41,15 +50,15 @@ class Dense(Algorithm):
     def work(self, problem: ConvProblem, machine: Machine) -> Work:
         """Return the flops of the register tiles issued, with the time of packing and calls in the same unit."""
         p = problem
-        per_cycle, cycles = _modelled(p, machine.target.name)
+        per_cycle, amount = _modelled(p, machine.target.name)
         weights = parts_of(p) * p.w_nbytes
         return Work(
-            flops=cycles * per_cycle,
+            flops=amount * per_cycle,
             nbytes=SHOWN_TRAFFIC * (p.x_nbytes + p.out_nbytes * (2 if p.has_residual else 1) + weights),
             calls=PYTHON_CALLS,
             setup_flops=weights / np.dtype(real_dtype(p)).itemsize * 2 * per_cycle / 4,
             setup_nbytes=2 * weights,
-            parallelism=max(1, planned_layout(p, machine.cores).tasks),
+            parallelism=max(1, planned_tasks(p, machine.cores)),
         )
 
     def workspace_nbytes(self, problem: ConvProblem, threads: int, max_workspace: int | None) -> int | None:
@@ -89,13 +98,11 @@ def _modelled(problem: ConvProblem, target_name: str) -> tuple[float, float]:
     g, itemsize = geometry_of(p), p.itemsize // parts
     tile = register_tile(itemsize)
     lanes = tile.columns // tile.vectors
-    layout = planned_layout(p, 1)
-    pixels, depth = g.oh * g.ow, parts * p.reduction
-    cost = pixels_cost if layout.is_pixels else channels_cost
-    product = cost(pixels, g.oc, tile) * depth
-    blocks_of_k = -(-depth // int(layout.fields[dense_fields.KC]))
-    tiles = -(-pixels * g.oc // (tile.rows * tile.columns)) * blocks_of_k
-    cycles = p.mb * p.g * (product + tiles * TILE_CYCLES) + layout.tasks * TASK_CYCLES
+    amount = 0.0
+    for layout in region_layouts(p, 1) or (planned_layout(p, 1),):
+        r = g if layout.region is None else layout.region.geometry
+        depth, pieces = r.ic * r.kh * r.kw, int(layout.fields[dense_fields.STEPS])
+        amount += p.mb * p.g * cycles(r.oh * r.ow, r.oc, depth, pieces, tile, is_pixels=layout.is_pixels) + layout.tasks * TASK_CYCLES
     if p.sw > 1 and p.kh * p.kw > 1 and not p.channels_last:
-        cycles += p.mb * p.g * p.reduction * pixels * STRIDED_PACK_CYCLES
-    return 4.0 * lanes, cycles
+        amount += p.mb * p.g * p.reduction * p.oh * p.ow * STRIDED_PACK_CYCLES
+    return 4.0 * lanes, amount

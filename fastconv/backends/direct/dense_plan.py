@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastconv._typing import Array
-from fastconv.kernels import dense
+from fastconv.kernels import dense, dense_fields
+from fastconv.kernels.dense_cost import best_regions
 from fastconv.kernels.dense_functions import functions
-from fastconv.kernels.dense_layout import DenseLayout, Geometry, make_layout, pack_bias, pack_weights
+from fastconv.kernels.dense_geometry import Geometry, Region
+from fastconv.kernels.dense_layout import DenseLayout, make_layout, pack_bias, pack_weights
 from fastconv.kernels.epilogue import activation_code
+from fastconv.kernels.register_tile import register_tile
 from fastconv.kernels.threads import pool
 from fastconv.plans import Plan, address, channels_last_copy, element_strides
 from fastconv.problem import ConvProblem
@@ -44,14 +47,14 @@ def geometry_of(problem: ConvProblem) -> Geometry:
 @functools.lru_cache(maxsize=512)
 def layout_of(
     problem: ConvProblem, threads: int, *, is_channels_last: bool, reads_rows: bool, is_flat: bool = True, has_row_gaps: bool = False,
-    reads_channels: bool = False, design: bool | None = None,
+    reads_channels: bool = False, design: bool | None = None, region: Region | None = None,
 ) -> DenseLayout:  # fmt: skip
     """Return the layout for one form of the arrays, see `fastconv.kernels.dense_layout.make_layout`."""
     parts = parts_of(problem)
     return make_layout(
         geometry_of(problem), problem.itemsize // parts, is_flat=is_flat, is_channels_last=is_channels_last, reads_rows=reads_rows,
         has_row_gaps=has_row_gaps, reads_channels=reads_channels, threads=threads,
-        activation=activation_code(problem.activation)[0], parts=parts, design=design,
+        activation=activation_code(problem.activation)[0], parts=parts, design=design, region=region,
     )  # fmt: skip
 
 
@@ -61,18 +64,38 @@ def planned_layout(problem: ConvProblem, threads: int) -> DenseLayout:
     return layout_of(problem, threads, is_channels_last=last, reads_rows=not last, reads_channels=last)
 
 
+def regions_of(problem: ConvProblem) -> tuple[Region, ...]:
+    """Return the rectangles of the result that leave out taps in the padding, none where it is computed whole."""
+    p = problem
+    if p.is_complex or p.channels_last or not p.pads_with_zeros:
+        return ()
+    return best_regions(geometry_of(p), p.itemsize, register_tile(p.itemsize))
+
+
+@functools.lru_cache(maxsize=512)
+def region_layouts(problem: ConvProblem, threads: int) -> tuple[DenseLayout, ...]:
+    """Return the layout of each of `regions_of`."""
+    return tuple(
+        layout_of(problem, threads, is_channels_last=False, reads_rows=True, design=True, region=region) for region in regions_of(problem)
+    )
+
+
+def planned_tasks(problem: ConvProblem, threads: int) -> int:
+    """Return the number of tasks of a call."""
+    return sum(layout.tasks for layout in region_layouts(problem, threads) or (planned_layout(problem, threads),))
+
+
 @functools.lru_cache(maxsize=512)
 def scratch_nbytes(problem: ConvProblem, threads: int) -> int:
-    """Return the bytes of scratch that one of `threads` threads takes at most, whatever the arrays' strides."""
+    """Return the bytes of scratch that one of `threads` threads takes at most, whatever the arrays' strides and the weights."""
     design = planned_layout(problem, threads).is_pixels
-    return max(
-        layout_of(
-            problem, threads, is_channels_last=last, reads_rows=rows, is_flat=flat, design=design
-        ).workspace_nbytes_per_thread
+    layouts = [
+        layout_of(problem, threads, is_channels_last=last, reads_rows=rows, is_flat=flat, design=design)
         for flat in (True, False)
         for rows in (True, False)
         for last in ((False,) if design else (True, False))
-    )  # fmt: skip
+    ]
+    return max(layout.workspace_nbytes_per_thread for layout in (*layouts, *region_layouts(problem, threads)))
 
 
 @dataclass(frozen=True)
@@ -100,7 +123,9 @@ class DensePlan(Plan):
         pad = complex(p.padding_value)
         self._limits = np.array([low, high, pad.real, pad.imag], real)
         self._rows, self._columns = p.row_index(), p.col_index()
-        layout = planned_layout(p, threads)
+        # A weight that is not finite makes NaN of the zeros beyond the border.
+        self._regions = region_layouts(p, threads) if regions_of(p) and bool(np.isfinite(w).all()) else ()
+        layout = (*self._regions, planned_layout(p, threads))[0]
         self._is_pixels = layout.is_pixels
         self._functions = functions(real, is_pixels=layout.is_pixels)
         self._weights = pack_weights(layout, self._functions, real_weights(w) if p.is_complex else w)
@@ -109,7 +134,8 @@ class DensePlan(Plan):
         super().__init__(
             backend, p, threads=threads, workspace_nbytes=threads * scratch_nbytes(p, threads), packed_nbytes=self._weights.nbytes,
             description=f"{'re and im as channels, ' if p.is_complex else ''}{'pixels' if layout.is_pixels else 'channels'} in vectors, "
-            f"{'read in place' if layout.in_place else 'strips'}, {layout.tasks} tasks",
+            f"{'read in place' if layout.in_place else 'strips'}, {f'{len(self._regions)} rectangles, ' * bool(self._regions)}"
+            f"{sum(part.tasks for part in self._regions or (layout,))} tasks",
         )  # fmt: skip
 
     def execute(self, x: Array, residual: Array | None, out: Array) -> None:
@@ -151,16 +177,23 @@ class DensePlan(Plan):
     def _tables(self, x: Strides, out: Strides, residual: Strides) -> _Tables:
         g = self._geometry
         is_flat = g.oh == 1 or all(s[2] == g.ow * s[3] for s in (out, residual))
-        layout = layout_of(
-            self.problem, self._threads, is_channels_last=self._parts == 1 and out[3] != 1, reads_rows=x[3] == 1, is_flat=is_flat,
-            has_row_gaps=x[2] != g.iw * x[3], reads_channels=self._parts == 1 and x[1] == 1 and x[3] > 0, design=self._is_pixels,
+        layouts = self._regions or (
+            layout_of(
+                self.problem, self._threads, is_channels_last=self._parts == 1 and out[3] != 1, reads_rows=x[3] == 1, is_flat=is_flat,
+                has_row_gaps=x[2] != g.iw * x[3], reads_channels=self._parts == 1 and x[1] == 1 and x[3] > 0, design=self._is_pixels,
+            ),
         )  # fmt: skip
         view = np.array((*x, *out, *residual), np.int64)
-        arrays = (
-            self._functions, layout.fields, view, layout.offsets(x, g), layout.tiles, self._rows, self._columns, layout.slots,
-            self._weights, self._bias, self._limits,
-        )  # fmt: skip
-        return _Tables(layout.tasks, np.array([address(array) for array in arrays], np.int64), arrays)
+        arrays: list[Array] = []
+        for layout in layouts:
+            row, column = (0, 0) if layout.region is None else (layout.region.source_row, layout.region.source_column)
+            fields = layout.fields.copy()
+            fields[dense_fields.SCRATCH] = max(int(part.fields[dense_fields.SCRATCH]) for part in layouts)
+            arrays += (
+                self._functions, fields, view, layout.offsets(x, g), layout.tiles, self._rows[row:], self._columns[column:], layout.slots,
+                layout.steps, self._weights, self._bias, self._limits,
+            )  # fmt: skip
+        return _Tables(sum(layout.tasks for layout in layouts), np.array([address(array) for array in arrays], np.int64), tuple(arrays))
 
     def _source_strides(self, array: Array) -> Strides:
         """Return the strides in real elements, with those of axes of length 1 as they would be in a contiguous array."""

@@ -1,0 +1,122 @@
+"""What the register tiles of a dense convolution cost, and how its work is cut into tasks for the threads."""
+
+from __future__ import annotations
+
+import functools
+import heapq
+import math
+
+from fastconv.kernels.dense_geometry import Geometry, Region, multiple, regions
+from fastconv.kernels.register_tile import RegisterTile, row_tiles
+
+#: Cache of one core that a kernel may count on: three quarters of the first level for one panel of k; for the strip of a rectangle
+#: of the result that leaves taps out, under half of the second.
+PANEL_NBYTES = 24 * 2**10
+STRIP_NBYTES = 384 * 2**10
+#: Rectangles are taken where they cost less than this share of the whole.
+LEAST_SAVED = 0.93
+#: Fewest output channels of a task: each range of channels packs the same pixels again.
+SPLIT_CHANNELS = 32
+
+#: Cycles to pack one k of a panel of pixels (mostly hidden behind the products of the first tile), and of a tile of
+#: pixels; cycles of a task and of a tile of the micro-kernel beside the products and the packing.
+PANEL_PACK_CYCLES = 2.0
+TILE_PACK_CYCLES = 2.5
+TASK_CYCLES = 3000.0
+TILE_CYCLES = 30.0
+
+
+@functools.lru_cache(maxsize=1024)
+def pixels_cost(pixels: int, channels: int, tile: RegisterTile) -> float:
+    """Return the model's cycles per step of k of the design with pixels in vectors, packing included."""
+    lanes = tile.columns // tile.vectors
+    whole, rest = divmod(pixels, tile.columns)
+    used = 0
+    if rest:
+        used = 1
+        while used * lanes < rest:
+            used *= 2
+    heights = row_tiles(channels, tile)
+    panels = whole * tile.cost_of(heights, tile.vectors)
+    rest_panel = tile.cost_of(heights, used) if used else 0.0
+    return panels + rest_panel + PANEL_PACK_CYCLES * -(-pixels // tile.columns)
+
+
+@functools.lru_cache(maxsize=1024)
+def channels_cost(pixels: int, channels: int, tile: RegisterTile) -> float:
+    """Return the model's cycles per step of k of the design with output channels in vectors, packing included."""
+    heights = row_tiles(pixels, tile)
+    product = -(-channels // tile.columns) * tile.cost_of(heights, tile.vectors)
+    return product + TILE_PACK_CYCLES * len(heights)
+
+
+def cycles(pixels: int, channels: int, depth: int, pieces: int, tile: RegisterTile, *, is_pixels: bool) -> float:
+    """Return the model's cycles of a product with `depth` steps of k in so many pieces, without those of its tasks."""
+    tiles = -(-pixels * channels // (tile.rows * tile.columns))
+    return (pixels_cost if is_pixels else channels_cost)(pixels, channels, tile) * depth + tiles * pieces * TILE_CYCLES
+
+
+@functools.lru_cache(maxsize=512)
+def best_regions(geometry: Geometry, itemsize: int, tile: RegisterTile) -> tuple[Region, ...]:
+    """Return the rectangles that save the most work by leaving out taps that lie in the padding, none where that is too little.
+
+    Padding must read zeros, and all weights be finite: infinity times a padded zero is NaN.
+    """
+    g, run = geometry, PANEL_NBYTES // (tile.columns * itemsize)
+    depth = g.ic * g.kh * g.kw
+    plain = min(cycles(g.oh * g.ow, g.oc, depth, -(-depth // run), tile, is_pixels=side) for side in (True, False)) + TASK_CYCLES
+    best: tuple[float, tuple[Region, ...]] = (plain * LEAST_SAVED, ())
+    if not g.is_padded:
+        return ()
+    for by_rows, by_columns in ((True, False), (False, True), (True, True)):
+        parts = regions(g, run, STRIP_NBYTES // itemsize, by_rows=by_rows, by_columns=by_columns)
+        total = 0.0
+        for part in parts:
+            p = part.geometry
+            total += cycles(p.oh * p.ow, p.oc, p.ic * p.kh * p.kw, -(-p.ic // part.channels) * p.kh, tile, is_pixels=True) + TASK_CYCLES
+        if total < best[0]:
+            best = (total, parts)
+    return best[1]
+
+
+def cut(
+    channels: int, segment: int, block: int, units: int, depth: int, tile: RegisterTile, pieces: int, threads: int, *,
+    is_pixels: bool, fewest: int,
+) -> tuple[int, int]:  # fmt: skip
+    """Return (pixels of a block, ranges of output channels) that keep all threads busy to the end at the least cost.
+
+    A range of channels packs the same pixels again; a smaller block reads all weights once more. Panels stay as they
+    are, and so do the bits: blocks of the design ``channels``, whose tiles are not, are never cut.
+    """
+    if threads == 1:
+        return block, fewest
+    blocks = -(-segment // block)
+    sizes = [block]
+    if is_pixels:
+        sizes += [multiple(-(-segment // count), tile.columns) for count in range(blocks + 1, blocks + 2 * threads)]
+    most = max(fewest, min(units, channels // SPLIT_CHANNELS, 4 * threads))
+    cost = pixels_cost if is_pixels else channels_cost
+    best = (math.inf, block, fewest)
+    for size in dict.fromkeys(sizes):
+        whole, rest = divmod(segment, size)
+        for splits in range(fewest, most + 1):
+            share = -(-channels // splits)
+            task = depth * cost(size, share, tile) + TASK_CYCLES
+            last = depth * cost(rest, share, tile) + TASK_CYCLES if rest else 0.0
+            span = _makespan(task, last, whole, splits, pieces, threads)
+            if span < best[0] * 0.99:
+                best = (span, size, splits)
+    return best[1], best[2]
+
+
+def _makespan(task: float, last: float, whole: int, splits: int, pieces: int, threads: int) -> float:
+    """Return when the last of `threads` threads ends that take tasks in order: per piece `whole` blocks and one more."""
+    count = pieces * splits * (whole + (last > 0))
+    total = pieces * splits * (whole * task + last)
+    if count > 32 * threads:
+        return total / threads + task * (threads - 1) / threads
+    ends = [0.0] * threads
+    for _ in range(pieces):
+        for cost in [task] * (whole * splits) + [last] * (splits if last > 0 else 0):
+            heapq.heapreplace(ends, ends[0] + cost)
+    return max(ends)
