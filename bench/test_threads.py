@@ -94,7 +94,7 @@ def test_region_back_to_back(benchmark: Any, nthreads: int, tile_us: int) -> Non
 
 
 if __name__ == "__main__":
-    for worker_spin_s, caller_spin_s in ((30e-6, 100e-6), (10e-6, 100e-6), (100e-6, 100e-6), (30e-6, 20e-6)):
+    for worker_spin_s, caller_spin_s in ((100e-6, 100e-6), (10e-6, 100e-6), (30e-6, 100e-6), (100e-6, 20e-6)):
         threads.WORKER_SPIN_S, threads.CALLER_SPIN_S = worker_spin_s, caller_spin_s
         print(f"-- worker spins {worker_spin_s * 1e6:.0f} us, caller {caller_spin_s * 1e6:.0f} us")
         report(Pool(max_workers=1))

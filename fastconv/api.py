@@ -39,8 +39,12 @@ def _convolve(
         check_out(subject, out, asked.form.user_shape(asked.problem.out_shape), asked.problem.dtype)
     plan = _one_shot_plans.find((asked, config, backend, flip_kernel, wisdom.changes), weights, bias)
     if plan is None:
-        plan = _one_shot_plan(asked, config, backend, weights, bias, flip_kernel=flip_kernel)
-        _one_shot_plans.offer((asked, config, backend, flip_kernel, wisdom.changes), weights, bias, plan)
+        decision = planner.decide(asked.problem, config, backend)  # which may open the wisdom, a part of the key
+
+        def make(w: Array, b: Array | None) -> Plan:
+            return _one_shot_plan(decision, asked, config, w, b, flip_kernel=flip_kernel)
+
+        plan = _one_shot_plans.made((asked, config, backend, flip_kernel, wisdom.changes), weights, bias, make)
     dtype = asked.dtype
     if source.dtype is not dtype and source.dtype != dtype:
         source = source.astype(dtype)
@@ -57,8 +61,7 @@ def _convolve(
 _one_shot_plans = PlanCache()
 
 
-def _one_shot_plan(asked: Request, config: Config, backend: str | None, w: Array, bias: Array | None, *, flip_kernel: bool) -> Plan:
-    decision = planner.decide(asked.problem, config, backend)
+def _one_shot_plan(decision: planner.Decision, asked: Request, config: Config, w: Array, bias: Array | None, *, flip_kernel: bool) -> Plan:
     weights = _canonical_weights(w, asked.dtype, flip_kernel=flip_kernel)
     own_bias = None if bias is None else bias.astype(asked.dtype, copy=False)
     return planner.prepare(decision, asked.problem, config, weights, own_bias).in_form(asked.form, asked.subject)

@@ -182,7 +182,6 @@ def scattered(
     key = (geometry, config, backend, bias is None)
     gather = _gathers.find(key, w, bias)
     if gather is None:
-        gather = Gather(geometry, kernels, bias, config, backend)
-        _gathers.offer(key, w, bias, gather)
+        gather = _gathers.made(key, w, bias, lambda kept, b: Gather(geometry, kept.reshape(kernels.shape), b, config, backend))
     gather(x, y)
     return y

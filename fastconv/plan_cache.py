@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,28 +14,30 @@ from fastconv.kernels.compare import same_bytes
 from fastconv.locks import new_lock
 from fastconv.plans import Plan, address
 
+#: Makes a plan from weights and bias.
+Making = Callable[[Array, Array | None], Plan]
 #: Packed weights and copies of weights that the cache may hold altogether.
 CACHE_NBYTES = 64 * 2**20
 #: Requests remembered at most, those without a plan included.
 MAX_ENTRIES = 1024
-#: Up to this size, a copy made for the comparison costs less than looking up two addresses.
+#: Up to this size, bytes made for the comparison cost less than looking up two addresses.
 SMALL_NBYTES = 2048
 
 
 class Snapshot:
     """The bytes of an array as they were, in C order, to compare others of the same shape and dtype with."""
 
-    __slots__ = ("_array", "_at", "_bytes", "nbytes")
+    __slots__ = ("_at", "_bytes", "array", "nbytes")
 
     def __init__(self, array: Array) -> None:
         self.nbytes = array.nbytes
-        self._bytes = array.tobytes() if array.nbytes <= SMALL_NBYTES else b""
-        self._array = None if self._bytes else array.copy(order="C")
-        self._at = 0 if self._array is None else address(self._array)
+        self.array = array.copy(order="C")
+        self._at = address(self.array)
+        self._bytes = self.array.tobytes() if array.nbytes <= SMALL_NBYTES else None
 
     def is_still(self, array: Array) -> bool:
         """Tell whether `array` has these bytes (so that NaN equals itself, and 0.0 is not -0.0)."""
-        if self._array is None:
+        if self._bytes is not None:
             return array.tobytes() == self._bytes
         if not array.flags.c_contiguous:
             array = np.ascontiguousarray(array)
@@ -44,7 +46,7 @@ class Snapshot:
 
 @dataclass
 class _Entry:
-    """A plan with the weights it was made from; None until the same array comes a second time."""
+    """A plan with the copies of the weights that it was made from; None until the same array comes a second time."""
 
     seen: weakref.ref[Array]
     w: Snapshot | None = None
@@ -61,9 +63,9 @@ class _Entry:
 class PlanCache:
     """Least recently used plans by request, bounded in bytes; safe with many threads.
 
-    A plan is kept from the second call with the same array object on, together with a copy of the weights; it
-    is used again only where the weights given now have the same bytes as that copy. So a mutated array gives
-    new results, and a caller whose weights change with each call pays a weak reference, not a copy.
+    A plan is kept from the second call with the same array object on. It is then made from a copy of the weights, which
+    stays with it, and used again only where the weights given now have the same bytes as that copy. So a mutated array
+    gives new results, and a caller whose weights change with each call pays a weak reference, not a copy.
     """
 
     def __init__(self, limit_nbytes: int = CACHE_NBYTES) -> None:
@@ -94,18 +96,38 @@ class PlanCache:
             pass
         return entry.plan
 
-    def offer(self, key: Hashable, w: Array, bias: Array | None, plan: Plan, *, owner: Array | None = None) -> None:
-        """Keep `plan` if the array `w`, or its `owner` where one is named, was offered for `key` before."""
+    def made(self, key: Hashable, w: Array, bias: Array | None, make: Making, *, owner: Array | None = None) -> Plan:
+        """Return a new plan for `key`, and keep it if the array `w`, or its `owner` where one is named, came for `key` before.
+
+        Parameters
+        ----------
+        key : hashable
+            The request, shapes and dtypes of weights and bias included.
+        w : ndarray
+        bias : ndarray, optional
+        make : callable
+            Called once as ``make(w, bias)``, with copies where the plan is kept: it may hold them.
+        owner : ndarray, optional
+            The array that stays the same over calls where `w` is a new view each time.
+        """
         owner = owner if isinstance(owner, np.ndarray) else w
+        new, entry = _Entry(weakref.ref(owner)), self._entries.get(key)
+        if entry is not None and entry.plan is None and entry.seen() is owner:
+            new.w, new.bias = Snapshot(w), None if bias is None else Snapshot(bias)
+            plan = new.plan = make(new.w.array, None if new.bias is None else new.bias.array)
+            if new.nbytes > self.limit_nbytes:
+                new = _Entry(weakref.ref(owner))
+        else:
+            plan = make(w, bias)
+        self._keep(key, new)
+        return plan
+
+    def _keep(self, key: Hashable, new: _Entry) -> None:
+        """Put `new` in the place of what is there, and drop the least recently used beyond the limits."""
         with self._lock:
             entry = self._entries.pop(key, None)
             if entry is not None:
                 self._nbytes -= entry.nbytes
-            new = _Entry(weakref.ref(owner))
-            if entry is not None and entry.seen() is owner and entry.plan is None:
-                new.w, new.bias, new.plan = Snapshot(w), None if bias is None else Snapshot(bias), plan
-            if new.nbytes > self.limit_nbytes:
-                new = _Entry(weakref.ref(owner))
             self._entries[key] = new
             self._nbytes += new.nbytes
             while self._nbytes > self.limit_nbytes or len(self._entries) > MAX_ENTRIES:

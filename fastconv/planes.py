@@ -113,9 +113,8 @@ def _kept_plan(problem: ConvProblem, config: Config, taps: bytes) -> Plan:
 def _large_plan(problem: ConvProblem, config: Config, w: Array) -> Plan:
     plan = _large_plans.find((problem, config), w, None)
     if plan is None:
-        plan = _made_plan(problem, config, w)
         # The caller's kernel comes as a new view in each call.
-        _large_plans.offer((problem, config), w, None, plan, owner=w.base)
+        plan = _large_plans.made((problem, config), w, None, lambda kept, _: _made_plan(problem, config, kept), owner=w.base)
     return plan
 
 

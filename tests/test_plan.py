@@ -10,7 +10,7 @@ import pytest
 
 import fastconv
 import oracle
-from cases import Case, cases, integers, plan, reals, supported
+from cases import Case, cases, plan, reals, supported
 from fastconv.backends import TABLE, make_plan, workspace_nbytes
 from fastconv.backends.base import Algorithm
 from fastconv.problem import ConvProblem
@@ -40,15 +40,6 @@ def test_a_plan_keeps_its_own_copy_of_the_weights(algorithm: Algorithm) -> None:
     kept = fastconv.plan(X.shape, w, bias, padding=1, backend=algorithm.name)
     w[...], bias[...] = np.nan, np.nan
     np.testing.assert_array_equal(np.rint(kept(X)), oracle.convolve(X, W, BIAS, pads=((1, 1), (1, 1))))
-
-
-@pytest.mark.parametrize("case", cases("float32", "float64", names=FEW), ids=str)
-def test_plans_do_not_refer_to_the_arrays_they_were_made_from(case: Case) -> None:
-    arrays = integers(case.problem)
-    kept = plan(case, arrays)
-    first = kept(arrays.x)
-    arrays.w[...] = np.nan
-    np.testing.assert_array_equal(kept(arrays.x), first)
 
 
 @algorithms

@@ -3,10 +3,49 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 import fastconv
 from fastconv import api
+from fastconv.backends import TABLE
 from fastconv.plan_cache import PlanCache, Snapshot
+from fastconv.problem import ConvProblem
+
+
+def _naive_plan(w, bias):
+    return fastconv.plan((4, 8, 8), w, bias, backend="naive")
+
+
+def test_only_a_plan_that_is_kept_is_made_from_a_copy():
+    cache, w, given = PlanCache(), np.ones((4, 4, 3, 3)), []
+
+    def make(weights, bias):
+        given.append(weights)
+        return _naive_plan(weights, bias)
+
+    for _ in range(2):
+        cache.made("key", w, None, make)
+    assert given[0] is w
+    assert not np.may_share_memory(given[1], w)
+    assert cache.find("key", w, None) is not None
+
+
+def _rows_and_dtypes():
+    for dtype in ("float32", "float64", "int32"):
+        problem = ConvProblem(1, 1, 2, 12, 12, 2, 3, 3, dtype=dtype)
+        yield from ((row.name, dtype) for row in TABLE if row.why_not(problem) is None)
+
+
+@pytest.mark.parametrize(("name", "dtype"), list(_rows_and_dtypes()))
+def test_no_plan_sees_a_change_of_the_weights(name, dtype):
+    x, w = np.ones((1, 2, 12, 12), dtype), np.ones((2, 2, 3, 3), dtype)
+    plan, layer = fastconv.plan(x.shape, w, backend=name), fastconv.Conv2d(w, backend=name)
+    for _ in range(3):
+        before = fastconv.conv2d(x, w, backend=name)
+    w[...] = 3
+    np.testing.assert_array_equal(plan(x), before)
+    np.testing.assert_array_equal(layer(x), before)
+    np.testing.assert_allclose(fastconv.conv2d(x, w, backend=name), 3 * before, rtol=1e-5)
 
 
 def test_a_mutated_array_gives_new_results():
@@ -43,9 +82,8 @@ def test_the_cache_stays_within_its_bytes():
     cache = PlanCache(limit_nbytes=20_000)
     for i in range(50):
         w = np.full((4, 4, 3, 3), float(i))
-        plan = fastconv.plan((4, 8, 8), w, backend="naive")
         for _ in range(2):
-            cache.offer(i, w, None, plan)
+            cache.made(i, w, None, _naive_plan)
         assert cache.nbytes <= 20_000
     assert cache.nbytes > 0
     cache.clear()
@@ -55,9 +93,8 @@ def test_the_cache_stays_within_its_bytes():
 def test_a_plan_larger_than_the_cache_is_not_kept():
     cache = PlanCache(limit_nbytes=100)
     w = np.zeros((4, 4, 3, 3))
-    plan = fastconv.plan((4, 8, 8), w, backend="naive")
     for _ in range(3):
-        cache.offer("key", w, None, plan)
+        cache.made("key", w, None, _naive_plan)
     assert cache.nbytes == 0
     assert cache.find("key", w, None) is None
 

@@ -135,9 +135,9 @@ class Algorithm(ABC):
         problem : ConvProblem
             One that `why_not` accepts.
         w : ndarray of shape (OC, IC/G, KH, KW)
-            Any strides; of the problem's dtype. The plan keeps no reference to it.
+            Any strides; of the problem's dtype. The plan may keep it: nobody changes it while the plan lives.
         bias : ndarray of shape (OC,), optional
-            Given exactly if ``problem.has_bias``.
+            Given exactly if ``problem.has_bias``; the plan may keep it too.
         threads : int
             Threads that a call may use.
         max_workspace : int, optional

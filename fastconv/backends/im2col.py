@@ -118,8 +118,8 @@ class _Im2colPlan(Plan):
             backend, p, threads=threads, workspace_nbytes=booked, packed_nbytes=w.nbytes,
             description="1x1: no unrolling" if booked == 0 else f"tiles of {self._tile_rows} rows",
         )  # fmt: skip
-        self._w = w.reshape(p.g, p.oc // p.g, p.reduction).copy()
-        self._bias = None if bias is None else bias.copy()
+        self._w = np.require(w, requirements=("C", "A")).reshape(p.g, p.oc // p.g, p.reduction)
+        self._bias = bias
         self._rows, self._cols = p.row_index(), p.col_index()
 
     def execute(self, x: Array, residual: Array | None, out: Array) -> None:

@@ -51,8 +51,8 @@ class Naive(Algorithm):
 class _NaivePlan(Plan):
     def __init__(self, backend: str, problem: ConvProblem, w: Array, bias: Array | None) -> None:
         super().__init__(backend, problem, workspace_nbytes=0, packed_nbytes=w.nbytes)
-        self._w = w.copy()
-        self._bias = None if bias is None else bias.copy()
+        self._w = w
+        self._bias = bias
 
     def execute(self, x: Array, residual: Array | None, out: Array) -> None:
         p, w = self.problem, self._w

@@ -195,8 +195,8 @@ class TilesPlan(Plan):
             packed_nbytes=t.spectra_nbytes + w.nbytes, description=str(t),
         )  # fmt: skip
         self._tiling, self._scratch_nbytes, self._shared_nbytes = t, scratch, shared
-        self._w = np.ascontiguousarray(w).copy()
-        self._bias = np.zeros(p.oc, p.dtype) if bias is None else bias.copy()
+        self._w = np.require(w, requirements=("C", "A"))
+        self._bias = np.zeros(p.oc, p.dtype) if bias is None else np.require(bias, requirements=("C", "A"))
         code, low, high = activation_code(p.activation)
         self._limits = np.array([low, high], p.dtype)
         self._channels = channels_of(p)

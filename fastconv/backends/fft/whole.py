@@ -244,8 +244,8 @@ class _WholePlan(Plan):
             description=str(t),
         )  # fmt: skip
         self._tiling = tiling
-        self._w = w.copy()
-        self._bias = None if bias is None else bias.copy()
+        self._w = w
+        self._bias = bias
         (fh, fw), (span_h, span_w) = _dense_outputs(p), _spans(p)
         self._rows = p.row_index()[: fh + span_h - 1]
         self._cols = p.col_index()[: fw + span_w - 1]

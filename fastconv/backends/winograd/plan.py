@@ -33,7 +33,7 @@ class WinogradPlan(Plan):
         u_size = p.g * variant.xis * layout.panels * layout.channels * nr
         u = np.empty(u_size + per_line, dtype)
         self._u = u[-(address(u) // p.itemsize) % per_line :][:u_size]
-        self._w = np.array(w, dtype, order="C", copy=True)
+        self._w = np.require(w, requirements=("C", "A"))  # for tiles that are computed again
         self._like = np.zeros(1, dtype)
         self._bias = np.zeros((p.g, layout.panels * nr), dtype)
         if bias is not None:
