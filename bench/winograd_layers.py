@@ -58,8 +58,9 @@ def products_only(like: Any, geometry: Any, heights: Any, scratch_size: int) -> 
         group, _, bands, _, columns = block_of(g, i)
         for first in range(0, g.panels, g.panels_at_once):
             for xi in range(xis):
+                u = g.u + ((group * xis + xi) * g.panels + first) * g.channels * g.nr * size
                 multiply_panels(
-                    like, v + xi * g.v_step * size, g.ldv, g.u + ((group * xis + xi) * g.panels + first) * g.channels * g.nr * size,
+                    like, v + xi * g.v_step * size, g.ldv, u, u + g.panels * g.channels * g.nr * size,
                     m + xi * g.m_step * size, xis * g.m_step, bands * g.dh * g.dw * columns, g.channels,
                     min(g.panels_at_once, g.panels - first), g.nr, g.rows, heights,
                 )  # fmt: skip

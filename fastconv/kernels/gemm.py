@@ -23,6 +23,9 @@ INDEPENDENT_SUMS = 8
 #: Steps of k in one turn of the inner loop.
 UNROLL = 4
 
+#: Of a cache line.
+LINE_NBYTES = 64
+
 #: Arguments that `repeat` adds to a kernel.
 REPEAT_ARGUMENTS = 5
 
@@ -38,7 +41,8 @@ def build_microkernel(
     panel_vectors: int | None = None,
     a: Operand = "packed",
     complex_values: bool = False,
-    prefetch: bool = False,
+    prefetch: int = 0,
+    locality: int = 2,
     packs: bool = False,
     epilogue: Along | None = None,
     repeat: bool = False,
@@ -70,8 +74,10 @@ def build_microkernel(
     complex_values : bool
         A's imaginary part lies `a_imag` elements behind its real part, C's `c_imag` behind; a row of B's panel
         holds all real parts, then all imaginary parts: ``[k][re | im][panel_vectors * lanes]``.
-    prefetch : bool
-        Ask for the byte address ``next_panel + i * next_step`` at each step i: the next panel of B, spread evenly.
+    prefetch : int
+        Ask for so many cache lines from byte address ``next_panel + i * next_step`` on at each step i: the next panel of B, spread evenly.
+    locality : int
+        Of these lines: 3 brings them into the first cache, 2 into the second.
     packs : bool
         B's rows are read where they are, ``B[k][n]`` at ``b + offsets[k] + n`` (a table of i64, in elements), and
         stored to `panel` on the way, for the tiles that follow: packing hides behind the multiply-adds.
@@ -98,16 +104,20 @@ def build_microkernel(
     panel_vectors = vectors if panel_vectors is None else panel_vectors
     parts = 2 if complex_values else 1
     flags = (
-        ("_z" * complex_values) + ("_pf" * prefetch) + ("_packs" * packs) + (f"_by_{epilogue}" if epilogue else "") + ("_again" * repeat)
+        ("_z" * complex_values)
+        + (f"_pf{prefetch:d}_{locality}" if prefetch else "")
+        + ("_packs" * packs)
+        + (f"_by_{epilogue}" if epilogue else "")
+        + ("_again" * repeat)
     )
     name = f"gemm_{element}_{rows}x{vectors}of{panel_vectors}_{a}{flags}_u{unroll}"
-    count = 7 + 2 * (complex_values + prefetch + packs) + EPILOGUE_ARGUMENTS * bool(epilogue) + REPEAT_ARGUMENTS * repeat
+    count = 7 + 2 * (complex_values + (prefetch > 0) + packs) + EPILOGUE_ARGUMENTS * bool(epilogue) + REPEAT_ARGUMENTS * repeat
     function, b = new_function(module, name, count)
     if b is None:
         return function
     e = Emitter(module, b, element, target)
     args = list(function.args)
-    tile = _Tile(e, rows, vectors, panel_vectors, parts, a, unroll, has_prefetch=prefetch, packs=packs, epilogue=epilogue)
+    tile = _Tile(e, rows, vectors, panel_vectors, parts, a, unroll, prefetch=prefetch, locality=locality, packs=packs, epilogue=epilogue)
     if not repeat:
         tile.emit(args)
     else:
@@ -150,14 +160,16 @@ class _Tile:
         a: Operand,
         unroll: int,
         *,
-        has_prefetch: bool,
+        prefetch: int,
+        locality: int,
         packs: bool,
         epilogue: Along | None,
     ) -> None:
         self.e, self.rows, self.vectors, self.panel_vectors, self.parts = e, rows, vectors, panel_vectors, parts
-        self.a, self.unroll, self.has_prefetch, self.packs, self.epilogue = a, unroll, has_prefetch, packs, epilogue
+        self.a, self.unroll, self.prefetch, self.packs, self.epilogue = a, unroll, prefetch, packs, epilogue
+        self.locality = locality
         self.prefetch_at = 7 + 2 * (parts - 1)
-        self.packs_at = self.prefetch_at + 2 * has_prefetch
+        self.packs_at = self.prefetch_at + 2 * (prefetch > 0)
         self.epilogue_at = self.packs_at + 2 * packs
         self.sums = rows * vectors * parts
         self.sets = 1
@@ -246,9 +258,11 @@ class _Tile:
         """Emit step ``k + u``."""
         e, b, vectors = self.e, self.e.b, self.vectors
         panel = self._row_of_b(k, u)
-        if self.has_prefetch:
+        if self.prefetch:
             first, step = self.arguments[self.prefetch_at : self.prefetch_at + 2]
-            e.prefetch(e.ptr(b.add(first, b.mul(b.add(k, i64(u)), step))), locality=2)
+            start = e.ptr(b.add(first, b.mul(b.add(k, i64(u)), step)))
+            for line in range(self.prefetch):
+                e.prefetch(e.offset_nbytes(start, line * LINE_NBYTES), locality=self.locality)
         a_step = 1 if self.a == "rows" else self.rows
         a_first = b.mul(k, i64(a_step))
         out = list(acc)

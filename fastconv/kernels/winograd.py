@@ -222,13 +222,16 @@ def _products(
     m = base + (private + g.m_at) * size
     out, check = private + g.out_at, private + g.check_at
     planes = base + (check + g.lanes) * size
+    panel_nbytes = g.channels * g.nr * size
     for first in range(panels[0], panels[1], g.panels_at_once):
         count = min(g.panels_at_once, panels[1] - first)
+        following = first + count if first + count < panels[1] else panels[0]
         for xi in range(xis):
-            u = g.u + ((group * xis + xi) * g.panels + first) * g.channels * g.nr * size
+            u = g.u + ((group * xis + xi) * g.panels + first) * panel_nbytes
+            after = u + g.panels * panel_nbytes if xi + 1 < xis else g.u + (group * xis * g.panels + following) * panel_nbytes
             multiply_panels(
-                like, v + xi * g.v_step * size, g.ldv, u, m + xi * g.m_step * size, xis * g.m_step, tiles, g.channels, count, g.nr,
-                g.rows, heights,
+                like, v + xi * g.v_step * size, g.ldv, u, after, m + xi * g.m_step * size, xis * g.m_step, tiles, g.channels, count,
+                g.nr, g.rows, heights,
             )  # fmt: skip
         for oc in range(first * g.nr, min((first + count) * g.nr, g.outputs), g.lanes):
             valid = min(g.lanes, g.outputs - oc)

@@ -38,7 +38,7 @@ def run_packed(like, rows, vectors, a, b, c, ldc, k, accumulate, last, bias, res
 
 
 def _rows_prefetch(module: Any, element: str, rows: int) -> Any:
-    return build_microkernel(module, element, rows, register_tile(4).vectors, a="rows", prefetch=True)
+    return build_microkernel(module, element, rows, register_tile(4).vectors, a="rows", prefetch=1)
 
 
 rows_prefetch = kernel_intrinsic(_rows_prefetch, literals=1)
