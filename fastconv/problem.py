@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -225,17 +226,17 @@ class ConvProblem:
     @property
     def x_nbytes(self) -> int:
         """Bytes of the source."""
-        return int(np.prod(self.x_shape, dtype=object)) * self.itemsize
+        return math.prod(self.x_shape) * self.itemsize
 
     @property
     def w_nbytes(self) -> int:
         """Bytes of the weights."""
-        return int(np.prod(self.w_shape, dtype=object)) * self.itemsize
+        return math.prod(self.w_shape) * self.itemsize
 
     @property
     def out_nbytes(self) -> int:
         """Bytes of the result."""
-        return int(np.prod(self.out_shape, dtype=object)) * self.itemsize
+        return math.prod(self.out_shape) * self.itemsize
 
     @property
     def is_complex(self) -> bool:

@@ -35,6 +35,7 @@ def real_dtype(problem: ConvProblem) -> str:
     return {"complex64": "float32", "complex128": "float64"}.get(problem.dtype, problem.dtype)
 
 
+@functools.lru_cache(maxsize=512)
 def geometry_of(problem: ConvProblem) -> Geometry:
     """Return the numbers of `problem`, channels per group; of complex ones the parts count as channels."""
     p, parts = problem, parts_of(problem)
@@ -64,6 +65,7 @@ def planned_layout(problem: ConvProblem, threads: int) -> DenseLayout:
     return layout_of(problem, threads, is_channels_last=last, reads_rows=not last, reads_channels=last)
 
 
+@functools.lru_cache(maxsize=512)
 def regions_of(problem: ConvProblem) -> tuple[Region, ...]:
     """Return the rectangles of the result that leave out taps in the padding, none where it is computed whole."""
     p = problem

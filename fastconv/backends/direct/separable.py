@@ -12,6 +12,8 @@ from fastconv.plans import Plan, address
 from fastconv.problem import ConvProblem
 from fastconv.settings import get_config
 
+#: Four weights each within `fastconv.kernels.separable.MOST_ROUNDINGS` of an outer product's, and the products' own roundings.
+CORNER_ROUNDINGS = 32
 #: Smaller kernels gain nothing from a second pass.
 LEAST_TAPS = 25
 #: Rows of the strip between the two passes take about this many bytes, so that they stay in the first-level cache.
@@ -71,6 +73,12 @@ def passes(problem: ConvProblem) -> tuple[ConvProblem, ConvProblem]:
     return first, second
 
 
+def _corners_have_rank_1(kernel: Array, roundoff: float) -> bool:
+    """Tell whether the determinant of the four corners is 0 as nearly as it is wherever `factors` takes a kernel apart."""
+    (a, b), (c, d) = kernel[:: kernel.shape[0] - 1, :: kernel.shape[1] - 1].tolist()
+    return not abs(a * d - b * c) > CORNER_ROUNDINGS * roundoff * abs(a * d)
+
+
 def separable_plan(backend: str, problem: ConvProblem, w: Array, bias: Array | None, threads: int) -> SeparablePlan | None:
     """Return the two-pass plan if the kernels have rank 1 within rounding and it pays, else None."""
     p = problem
@@ -78,8 +86,8 @@ def separable_plan(backend: str, problem: ConvProblem, w: Array, bias: Array | N
     if not is_plane_by_plane or p.kh * p.kw < LEAST_TAPS or min(p.kh, p.kw) == 1 or get_config().separable == "off":
         return None
     u = float(np.finfo(p.dtype).eps) / 2
-    # One kernel tells of most layers that they are not separable.
-    parts = factors(w[:, 0], u) if factors(w[:1, 0], u) is not None else None
+    # Its corners tell of most kernels that they are not separable.
+    parts = factors(w[:, 0], u) if _corners_have_rank_1(w[0, 0], u) else None
     if parts is None:
         return None
     plan = SeparablePlan(backend, p, parts, bias, threads)
