@@ -20,8 +20,10 @@ from fastconv.kernels.target import Target
 
 #: Latency of a fused multiply-add times the pipes that execute it: fewer independent sums than this leave pipes idle.
 INDEPENDENT_SUMS = 8
-#: Steps of k in one turn of the inner loop.
+#: Steps of k in one turn of the inner loop; and of large tiles that read A row by row, or pack B, where LLVM moves more loads ahead
+#: than there are registers (of 4 steps of 12 x 2 vectors with AVX-512 it spills 66 and 26: tests/kernels/test_targets.py).
 UNROLL = 4
+LARGE_SUMS = 16
 
 #: Of a cache line.
 LINE_NBYTES = 64
@@ -189,7 +191,7 @@ class _Tile:
         where = []
         for row in c_rows:
             for start in (row, e.offset(row, c_imag))[: self.parts]:
-                e.prefetch(start, write=True)
+                e.prefetch_row(start, self.vectors, write=True)
                 where += [e.offset(start, v * e.lanes) for v in range(self.vectors)]
         acc = _add_old(e, self._multiply(), where, accumulate)
         if self.epilogue:
@@ -248,7 +250,7 @@ class _Tile:
         place = b.load(b.gep(offsets, [b.add(k, i64(u))], source_etype=I64), typ=I64, align=8)
         row = e.offset(e.ptr(self.arguments[2]), place)
         # The panel after next: rows of the source lie too far apart for the hardware to see a stream.
-        e.prefetch(e.offset(row, 2 * width))
+        e.prefetch_row(e.offset(row, 2 * width), self.vectors)
         out = [e.load(e.offset(row, v * e.lanes)) for v in range(self.vectors)]
         for v, value in enumerate(out):
             e.store(value, e.offset(e.offset(panel, first), u * width + v * e.lanes))
@@ -257,6 +259,8 @@ class _Tile:
     def _step(self, rows_of_a: list[list[Value]], k: Value, u: int, acc: list[Value]) -> list[Value]:
         """Emit step ``k + u``."""
         e, b, vectors = self.e, self.e.b, self.vectors
+        if self.a == "rows":
+            e.fence()  # else LLVM unrolls further, loads many rows ahead and spills
         panel = self._row_of_b(k, u)
         if self.prefetch:
             first, step = self.arguments[self.prefetch_at : self.prefetch_at + 2]
@@ -298,6 +302,13 @@ def _add_old(e: Emitter, values: list[Value], where: list[Value], accumulate: Va
     return out
 
 
+def steps_per_turn(sums: int, a: Operand, *, packs: bool) -> int:
+    """Return the steps of k in one turn of the inner loop for a tile of so many accumulators."""
+    if a == "rows":
+        return 1 if sums > LARGE_SUMS else 2
+    return 2 if packs and sums > LARGE_SUMS else UNROLL
+
+
 def build_dispatch(
     module: Value,
     element: str,
@@ -333,6 +344,7 @@ def build_dispatch(
             packs=packs,
             epilogue=epilogue,
             repeat=repeat,
+            unroll=steps_per_turn(height * width, a, packs=packs),
             target=target,
         )
         for height in (tile.high_heights if packs or a == "rows" else tile.heights)

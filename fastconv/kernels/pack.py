@@ -79,7 +79,7 @@ def build_pack(module: Value, element: str, side: int, source: Source) -> Value:
         offset = _word(e, offsets, k)
         if source == "one":
             # The panel after next: rows of the source lie too far apart for the hardware to see a stream.
-            e.prefetch(e.offset(e.offset(first[0], offset), 2 * vectors * e.lanes))
+            e.prefetch_row(e.offset(e.offset(first[0], offset), 2 * vectors * e.lanes), vectors)
         for v in range(vectors):
             if source == "masked":
                 value = e.masked_load(e.offset(first[v], offset), e.as_mask(masks[v]))

@@ -22,6 +22,9 @@ from fastconv.kernels.target import Target, host
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 PTR = ir.PointerType()
 
+#: Bytes of a cache line.
+LINE_NBYTES = 64
+
 #: Elements that the emitter knows: NumPy name -> (LLVM type, LLVM suffix, bytes).
 ELEMENTS: dict[str, tuple[ir.Type, str, int]] = {
     "float32": (ir.FloatType(), "f32", 4),
@@ -94,6 +97,10 @@ class Emitter:
         """
         return self.b.asm(ir.FunctionType(PTR, [PTR]), "", "=r,0", [pointer], side_effect=False)
 
+    def fence(self) -> None:
+        """Keep LLVM from moving loads over this place; no instruction."""
+        self.b.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], side_effect=True)
+
     # ---- memory
 
     def load(self, pointer: Value, align: int | None = None) -> Value:
@@ -147,6 +154,11 @@ class Emitter:
         """Ask for the cache line at `pointer`; locality 3 = nearest, 0 = not kept."""
         fn = self.declare("llvm.prefetch.p0", ir.VoidType(), [PTR, I32, I32, I32])
         self.b.call(fn, [pointer, *(ir.Constant(I32, v) for v in (int(write), locality, 1))])
+
+    def prefetch_row(self, pointer: Value, vectors: int, *, write: bool = False) -> None:
+        """Ask for the cache lines of so many vectors from `pointer` on, if it is that of a line."""
+        for start in range(0, vectors * self.lanes * self.nbytes, LINE_NBYTES):
+            self.prefetch(self.offset_nbytes(pointer, start), write=write)
 
     # ---- arithmetic
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import re
@@ -16,7 +17,7 @@ from llvmlite import binding, ir
 from fastconv.backends.direct.channels import ChannelsLayout
 from fastconv.backends.direct.planar_plan import PlanarLayout
 from fastconv.kernels.channels import build_channels
-from fastconv.kernels.gemm import build_microkernel
+from fastconv.kernels.gemm import Operand, build_microkernel, steps_per_turn
 from fastconv.kernels.planar import build_planar
 from fastconv.kernels.register_tile import register_tile
 from fastconv.kernels.target import AVX2, AVX512, NEON, SSE2, Target
@@ -79,6 +80,26 @@ def test_inner_loop_is_full_width_multiply_adds_without_spills(cpu: str, element
     # Loads, broadcasts and loop control: fewer than the products, so that these bound the loop.
     limit = 2 * len(products) if target.has_fma else 5 * len(products)
     assert len([line for line in lines if line.strip()]) < limit
+
+
+@pytest.mark.parametrize("element", ["float32", "float64"])
+@pytest.mark.parametrize("variant", ["packs", "rows"])
+@pytest.mark.parametrize("cpu", ["skylake-avx512", "znver4", "haswell"])
+def test_tiles_that_pack_or_read_rows_spill_nothing_in_their_loop(cpu: str, variant: str, element: str) -> None:
+    target, _, multiply, stack = MACHINES[cpu]
+    tile, packs = register_tile({"float32": 4, "float64": 8}[element], target), variant == "packs"
+    a: Operand = "packed" if packs else "rows"
+    for rows in tile.high_heights:
+        unroll = steps_per_turn(rows * tile.vectors, a, packs=packs)
+        build = functools.partial(
+            build_microkernel, element=element, rows=rows, vectors=tile.vectors, a=a, packs=packs, prefetch=not packs, repeat=not packs,
+            epilogue="rows" if packs else "columns", unroll=unroll, target=target,
+        )  # fmt: skip
+        text = compiled_for(cpu, build)
+        blocks = re.split(r"^[.\w$]+:.*$", text, flags=re.MULTILINE)
+        # Blocks of activations, which have products of their own, come later.
+        [block] = [block for block in blocks if len(re.findall(multiply, block)) == unroll * rows * tile.vectors][:1]
+        assert not re.search(stack, block)
 
 
 @pytest.mark.parametrize("cpu", ["skylake-avx512", "haswell", "neoverse-n1"])
