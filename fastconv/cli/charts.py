@@ -50,6 +50,13 @@ class Track:
     marks: tuple[Mark, ...]
 
 
+#: What marks refer to, once for a document: a report has thousands of them.
+SHAPES = (
+    '<defs><circle id="dot" r="5"/><rect id="square" x="-4.5" y="-4.5" width="9" height="9"/><circle id="ring" r="8.5"/>'
+    '<path id="cross" d="M-4-4L4 4M-4 4L4-4" fill="none" stroke="var(--c)" stroke-width="2"/></defs>'
+)
+
+
 class Scale:
     """A logarithmic axis from 0 to 100 percent of the width.
 
@@ -81,21 +88,11 @@ def _escaped(text: str) -> str:
 
 
 def symbol(mark: Mark, x: str, y: float) -> str:
-    """Return one mark centred at (x, y)."""
-    look = f"{mark.colour} {'hollow' if mark.is_hollow else 'full'}"
+    """Return one mark centred at (x, y); SHAPES stands somewhere in the same document."""
+    look = mark.colour if mark.shape == "cross" else f"{mark.colour} {'hollow' if mark.is_hollow else 'full'}"
     title = f"<title>{_escaped(mark.words)}</title>" if mark.words else ""
-    if mark.shape == "square":
-        body = f'<svg x="{x}" y="{y}" overflow="visible"><rect class="{look}" x="-4.5" y="-4.5" width="9" height="9">{title}</rect></svg>'
-    elif mark.shape == "cross":
-        body = (
-            f'<svg x="{x}" y="{y}" overflow="visible"><path class="{mark.colour}" d="M-4-4L4 4M-4 4L4-4" fill="none" '
-            f'stroke="var(--c)" stroke-width="2">{title}</path></svg>'
-        )
-    else:
-        body = f'<circle class="{look}" cx="{x}" cy="{y}" r="5">{title}</circle>'
-    if mark.is_chosen:
-        body = f'<circle class="ring" cx="{x}" cy="{y}" r="8.5"/>' + body
-    return body
+    body = f'<use href="#{mark.shape}" class="{look}" x="{x}" y="{y:g}">{title}</use>'
+    return f'<use href="#ring" class="ring" x="{x}" y="{y:g}"/>{body}' if mark.is_chosen else body
 
 
 def _grid(scale: Scale, labels: Sequence[str], top: float, bottom: float) -> list[str]:
@@ -122,7 +119,7 @@ def dot_plot(tracks: Sequence[Track], scale: Scale, labels: Sequence[str], line:
     title : str
         For people who do not see the picture.
     """
-    step = LINE_HEIGHT + TRACK_HEIGHT + 14
+    step = LINE_HEIGHT + TRACK_HEIGHT + 16
     height = step * len(tracks)
     parts = _grid(scale, labels, 14, height + 18)
     x = scale(line[0])
@@ -130,13 +127,13 @@ def dot_plot(tracks: Sequence[Track], scale: Scale, labels: Sequence[str], line:
     parts.append(f'<text class="t-peak" x="{x:.2f}%" y="9" text-anchor="{anchor}">{_escaped(line[1])}</text>')
     for index, track in enumerate(tracks):
         y = 18 + step * index
-        middle = y + LINE_HEIGHT + 8
+        middle = y + LINE_HEIGHT + 10
         parts.append(f'<text x="0" y="{y + 12}">{_escaped(track.left)}</text>')
         parts.append(f'<text class="t-soft" x="100%" y="{y + 12}" text-anchor="end">{_escaped(track.right)}</text>')
         parts.append(f'<rect class="track" x="0" width="100%" y="{middle - 2}" height="4" rx="2"/>')
         parts.append(f'<line class="peak" x1="{x:.2f}%" x2="{x:.2f}%" y1="{middle - 9}" y2="{middle + 9}"/>')
         for mark in sorted(track.marks, key=lambda mark: (mark.is_chosen, mark.value)):
-            parts.append(symbol(mark, f"{scale(mark.value):.2f}%", middle))
+            parts.append(symbol(mark, f"{scale(mark.value):.1f}%", middle))
     return f'<svg height="{height + 38}" role="img" aria-label="{_escaped(title)}">{"".join(parts)}</svg>'
 
 
@@ -187,6 +184,7 @@ svg { font: 13px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif;
 @media (prefers-color-scheme: dark) { svg { --ink: #e8eaec; --soft: #9aa4ae; --grid: #30363c; --card: #0d1117; --peak: #ff9a8f;
  --pf: #5cc2ee; --p0: #f2b04b; --p1: #b992f5; --p2: #4fd1a0; --p3: #f08fbd; --p4: #9aa4ae; --p5: #c9d957; --p6: #ff8a7a; --p7: #c9a27a; } }
 text { fill: var(--ink); } .t-soft { fill: var(--soft); } .t-peak { fill: var(--peak); }
+.page { fill: var(--card); }
 .grid { stroke: var(--grid); } .peak { stroke: var(--peak); stroke-width: 2; } .track { fill: var(--grid); }
 .pf { --c: var(--pf); } .ps { --c: var(--soft); }
 .p0 { --c: var(--p0); } .p1 { --c: var(--p1); } .p2 { --c: var(--p2); } .p3 { --c: var(--p3); }
@@ -224,7 +222,7 @@ def standalone_dot_plot(
     x = 10.0
     for mark, words in entries:
         parts += [symbol(mark, f"{x:.0f}", 38), f'<text class="t-soft" x="{x + 13:.0f}" y="42">{_escaped(words)}</text>']
-        x += 30 + 6.8 * len(words)
+        x += 33 + 7.2 * len(words)
     for tick, label in zip(scale.ticks, labels, strict=True):
         parts.append(f'<line class="grid" x1="{place(tick):.1f}" x2="{place(tick):.1f}" y1="{top - 8}" y2="{bottom - 4}"/>')
         parts.append(f'<text class="t-soft" x="{place(tick):.1f}" y="{bottom + 14}" text-anchor="middle">{_escaped(label)}</text>')
@@ -237,6 +235,7 @@ def standalone_dot_plot(
         parts += [symbol(mark, f"{place(mark.value):.1f}", y) for mark in marks]
     height = bottom + 24
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
-        f'aria-label="{_escaped(heading)}">\n<style>{_STANDALONE_STYLE}</style>\n' + "\n".join(parts) + "\n</svg>\n"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-12 -4 {width + 24} {height + 8}" width="{width}" height="{height}" role="img" '
+        f'aria-label="{_escaped(heading)}">\n<style>{_STANDALONE_STYLE}</style>\n{SHAPES}\n'
+        '<rect class="page" x="-12" y="-4" width="100%" height="100%" rx="8"/>\n' + "\n".join(parts) + "\n</svg>\n"
     )

@@ -33,7 +33,8 @@ SMALL = "g1mb2ic3ih9iw11oc4kh2kw2sh2sw2ph1pw1dh1dw1:float32"
 class Page(HTMLParser):
     """Collects what a page would fetch, and whether its elements are closed."""
 
-    VOID = frozenset({"meta", "img", "line", "circle", "rect", "path"})
+    #: Elements without an end, or whose end may be left out.
+    VOID = frozenset({"meta", "img", "line", "circle", "rect", "path", "td", "tr"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,7 +119,7 @@ def test_the_report_needs_no_other_file_and_is_well_formed(written: Written) -> 
     page = Page()
     page.feed(text)
     assert not page.open
-    assert all(value.startswith("data:image/png;base64,") for value in page.fetched)
+    assert all(value.startswith(("data:image/jpeg;base64,", "#")) for value in page.fetched)
     assert not re.search(r"url\(|@import|https?://", text)
     assert {"svg", "table", "img", "script", "style"} <= page.tags
     assert "prefers-color-scheme: dark" in text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastconv.cli.cases import PHOTOGRAPH_GROUP
-from fastconv.cli.charts import ratio
+from fastconv.cli.charts import SHAPES, ratio
 from fastconv.cli.console import digits, duration, thread_words
 from fastconv.cli.pictures import Picture, data_url
 from fastconv.cli.report.cases import group_sections
@@ -44,7 +44,8 @@ def html_report(run: Run, pictures: dict[str, Picture]) -> str:
     title = f"fastconv {run.versions['fastconv']} on {run.machine['cpu']}"
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{text(title)}</title>\n<style>\n{style}</style></head>\n<body><main>\n"
+        f"<title>{text(title)}</title>\n<style>\n{style}</style></head>\n<body>"
+        f'<svg class="shapes" aria-hidden="true">{SHAPES}</svg>\n<main>\n'
         + "\n".join(section for section in sections if section)
         + f"\n</main>\n<script>\n{script}</script></body></html>\n"
     )
@@ -107,7 +108,7 @@ def _pictures(run: Run, pictures: dict[str, Picture]) -> str:
             f'<figure><img alt="{text(case.name)}" src="{data_url(pictures[case.name])}">'
             f"<figcaption><b>{text(case.name)}</b> {text(words)}</figcaption></figure>"
         )
-    return f'<section><h2>Classic kernels on one photograph</h2><div class="pictures">{"".join(figures)}</div></section>'
+    return f'<section><h2>What the kernels make of the photograph</h2><div class="pictures">{"".join(figures)}</div></section>'
 
 
 def _peak_words(run: Run, key: str) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fastconv.cli.charts import Mark, Track, dot_plot, legend, share_scale
 from fastconv.cli.console import digits, duration, flops, thread_words
-from fastconv.cli.report.cells import cell, families, folded, remark, table, text
+from fastconv.cli.report.cells import families, folded, row, table, text
 from fastconv.cli.results import CaseResult, Row, Run
 
 _COLUMNS = (
-    ("case", True), ("threads", False), ("backend", True), ("ms", False), ("+-", False), ("GFLOP/s", False), ("% of peak", False),
-    ("error", False), ("of its bound", False), ("x scipy", False), ("", True),
+    ("case", "word"), ("threads", "number"), ("backend", "word"), ("ms", "number"), ("+-", "number"), ("GFLOP/s", "number"),
+    ("% of peak", "number"), ("error", "number"), ("of its bound", "number"), ("x scipy", "number"), ("", "remark"),
 )  # fmt: skip
 
 
@@ -20,7 +20,7 @@ def group_sections(run: Run) -> list[str]:
 
 def _group(run: Run, title: str, cases: list[CaseResult]) -> str:
     colours = families(run)
-    shares = [run.peak_share(case, row) for case in cases for kind in ("backend", "peer") for row in case.measured(kind)]
+    shares = [run.peak_share(case, found) for case in cases for kind in ("backend", "peer") for found in case.measured(kind)]
     shares += [run.scipy_share(case) for case in cases]
     scale = share_scale(shares)
     chart = dot_plot(
@@ -28,7 +28,7 @@ def _group(run: Run, title: str, cases: list[CaseResult]) -> str:
         title=f"{title}: share of the peak per case and backend",
     )  # fmt: skip
     peers = any(case.measured("peer") for case in cases)
-    used = dict.fromkeys(row.name.partition(":")[0] for case in cases for row in case.measured())
+    used = dict.fromkeys(found.name.partition(":")[0] for case in cases for found in case.measured())
     entries = [(Mark(1, colours[name], ""), name) for name in used]
     entries.append((Mark(1, "c4", "", is_hollow=True), "hollow: fewer multiplications"))
     entries.append((Mark(1, "c4", "", is_chosen=True), "ring: the automatic choice"))
@@ -45,21 +45,14 @@ def _group(run: Run, title: str, cases: list[CaseResult]) -> str:
 
 def _track(run: Run, case: CaseResult, colours: dict[str, str]) -> Track:
     marks = [Mark(run.scipy_share(case), "cs", f"scipy.signal: {duration(case.scipy_s)}", shape="cross")]
-    for row in case.measured():
-        words = f"{row.name}: {duration(row.median_s)}, {100 * run.peak_share(case, row):.0f} % of the peak"
-        is_hollow = row.rounding != "elementwise"
-        marks.append(
-            Mark(
-                run.peak_share(case, row),
-                colours[row.name.partition(":")[0]],
-                words,
-                is_hollow=is_hollow,
-                is_chosen=row.name == case.chosen,
-            )
-        )
+    for found in case.measured():
+        words = f"{found.name}: {duration(found.median_s)}, {100 * run.peak_share(case, found):.0f} % of the peak"
+        colour, is_hollow = colours[found.name.partition(":")[0]], found.rounding != "elementwise"
+        is_chosen = found.name == case.chosen
+        marks.append(Mark(run.peak_share(case, found), colour, words, is_hollow=is_hollow, is_chosen=is_chosen))
     marks += [
-        Mark(run.peak_share(case, row), "cp", f"{row.name} {row.remark}: {duration(row.median_s)}", shape="square")
-        for row in case.measured("peer")
+        Mark(run.peak_share(case, found), "cp", f"{found.name}: {duration(found.median_s)}", shape="square")
+        for found in case.measured("peer")
     ]
     chosen = case.choice
     right = f"{chosen.name}  {duration(chosen.median_s)}" if chosen else ""
@@ -69,13 +62,10 @@ def _track(run: Run, case: CaseResult, colours: dict[str, str]) -> Track:
 def _table(run: Run, cases: list[CaseResult]) -> str:
     body = []
     for case in cases:
-        body += [_line(run, case, row) for row in sorted(case.rows, key=lambda row: row.median_s)]
-        rate, share = case.flops / case.scipy_s / 1e9, run.scipy_share(case)
+        body += [_line(run, case, found) for found in sorted(case.rows, key=lambda found: found.median_s)]
+        rate, share = digits(case.flops / case.scipy_s / 1e9), digits(100 * run.scipy_share(case), 2)
         body.append(
-            f"<tr>{cell(case.name, word=True)}{cell('1', 1)}{cell('scipy.signal', word=True)}"
-            f"{cell(digits(case.scipy_s * 1e3), case.scipy_s)}{cell('')}"
-            f"{cell(digits(rate), rate)}{cell(digits(100 * share, 2), share)}{cell('')}{cell('')}{cell('1', 1)}"
-            f"{remark(_checked(case))}</tr>"
+            row(case.name, str(case.threads), "scipy.signal", digits(case.scipy_s * 1e3), "", rate, share, "", "", "1", _checked(case))
         )
     return table(_COLUMNS, body)
 
@@ -85,24 +75,18 @@ def _checked(case: CaseResult) -> str:
     return words if case.checked_share == 1 else f"{words}; timed and checked on {digits(100 * case.checked_share, 2)} % of the outputs"
 
 
-def _line(run: Run, case: CaseResult, row: Row) -> str:
-    kind = "chosen" if row.name == case.chosen else row.status
-    cells = cell(case.name, word=True) + cell(str(case.threads), case.threads) + cell(row.name, word=True)
-    if row.status == "measured":
-        share = run.peak_share(case, row)
-        cells += cell(digits(row.median_s * 1e3), row.median_s) + cell(digits(row.spread_s * 1e3, 2), row.spread_s)
-        cells += cell(digits(case.gflops(row)), case.gflops(row)) + cell(digits(100 * share, 2), share)
-        cells += cell("" if row.error is None else f"{row.error:.1e}", row.error) + cell(_percent(row.bound_share), row.bound_share)
-        cells += cell(digits(case.speedup(row)), case.speedup(row))
-    else:
-        cells += (
-            cell("") * 4 + cell("" if row.error is None else f"{row.error:.1e}", row.error) + cell(_percent(row.bound_share)) + cell("")
-        )
-    words = row.remark if row.status == "measured" else f"{row.status}: {row.remark}"
-    return f'<tr class="{kind}">{cells}{remark(words)}</tr>'
+def _line(run: Run, case: CaseResult, found: Row) -> str:
+    head = case.name, str(case.threads), found.name
+    error, bound_share = "" if found.error is None else f"{found.error:.1e}", _percent(found.bound_share)
+    if found.status != "measured":
+        return row(*head, *[""] * 4, error, bound_share, "", f"{found.status}: {found.remark}", kind=found.status)
+    times = digits(found.median_s * 1e3), digits(found.spread_s * 1e3, 2)
+    rates = digits(case.gflops(found)), digits(100 * run.peak_share(case, found), 2)
+    kind = "chosen" if found.name == case.chosen else ""
+    return row(*head, *times, *rates, error, bound_share, digits(case.speedup(found)), found.remark, kind=kind)
 
 
 def _percent(share: float | None) -> str:
     if share is None:
         return ""
-    return f"{digits(100 * share, 2)} %" if share < 10 else f"{share:.1e} times"
+    return f"{digits(100 * share, 2)} %" if share < 10 else f"{100 * share:.1e} %"

@@ -21,23 +21,24 @@ def families(run: Run) -> dict[str, str]:
     return {name: f"c{index % _COLOURS}" for index, name in enumerate(names)}
 
 
-def cell(words: str, value: float | None = None, *, word: bool = False) -> str:
-    """Return a cell that is sorted by `value`, or by its words."""
-    data = "" if value is None else f' data-value="{value:.6g}"'
-    return f"<td{' class=word' if word else ''}{data}>{text(words)}</td>"
+def row(*words: str, kind: str = "") -> str:
+    """Return a row of cells, without the closing tags that HTML lets out: a report has ten thousand cells.
+
+    Parameters
+    ----------
+    *words : str
+        A number, with or without a unit, or words; by these a column is sorted.
+    kind : {"", "chosen", "failed", "skipped"}
+    """
+    return f"<tr{f' class={kind}' if kind else ''}>" + "".join(f"<td>{text(cell)}" for cell in words)
 
 
-def remark(words: str) -> str:
-    """Return a cell of running text."""
-    return f'<td class="remark">{text(words)}</td>'
-
-
-def table(columns: Sequence[tuple[str, bool]], rows: Sequence[str]) -> str:
-    """Return a sortable table of (name, whether it holds words) and rows of cells."""
-    head = "".join(
-        f'<th scope="col"{" class=word" if is_word else ""}><button type="button">{name}</button></th>' for name, is_word in columns
-    )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+def table(columns: Sequence[tuple[str, str]], rows: Sequence[str]) -> str:
+    """Return a sortable table of (name, "number", "word" or "remark": running text) and of rows."""
+    head = "".join(f'<th scope="col"><button type="button">{name}</button></th>' for name, _ in columns)
+    # The style sheet aligns whole columns by their place.
+    kinds = " ".join(f"{kind[0]}{place}" for place, (_, kind) in enumerate(columns, 1) if kind != "number" and place > 1)
+    return f'<div class="scroll"><table class="{kinds}"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
 def folded(summary: str, body: str) -> str:

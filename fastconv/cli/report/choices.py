@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from fastconv.cli.console import digits
-from fastconv.cli.report.cells import cell, folded, remark, table
+from fastconv.cli.report.cells import folded, row, table
 from fastconv.cli.results import CaseResult, Considered, Run
 
 _CHOICES = (
-    ("case", True), ("threads", False), ("chosen", True), ("by", True), ("predicted ms", False), ("measured ms", False),
-    ("next by prediction", True), ("its predicted ms", False), ("fastest measured", True), ("its ms", False),
+    ("case", "word"), ("threads", "number"), ("chosen", "word"), ("by", "word"), ("predicted ms", "number"), ("measured ms", "number"),
+    ("next by prediction", "word"), ("its predicted ms", "number"), ("fastest measured", "word"), ("its ms", "number"),
 )  # fmt: skip
-_REASONS = (("case", True), ("threads", False), ("backend", True), ("predicted ms", False), ("measured ms", False), ("", True))
+_CONSIDERED = (("case", "word"), ("threads", "number"), ("could, predicted ms", "remark"), ("left out, and why", "remark"))
 
 
 def choices(run: Run) -> str:
@@ -19,7 +19,7 @@ def choices(run: Run) -> str:
     if not cases:
         return ""
     lines = table(_CHOICES, [_choice(case) for case in cases])
-    reasons = table(_REASONS, [_reason(case, item) for case in cases for item in _ranked(case)])
+    reasons = table(_CONSIDERED, [_considered(case) for case in cases])
     return (
         "<section><h2>What was chosen, and why</h2><p class=note>The automatic choice follows a setting, else measurements stored as "
         "wisdom, else the cost model: the lowest predicted time among those that can compute the case at the accuracy in force. "
@@ -33,7 +33,7 @@ def _ranked(case: CaseResult) -> list[Considered]:
 
 
 def _ms(seconds: float | None) -> str:
-    return cell("") if seconds is None else cell(digits(seconds * 1e3), seconds)
+    return "" if seconds is None else digits(seconds * 1e3)
 
 
 def _choice(case: CaseResult) -> str:
@@ -41,28 +41,22 @@ def _choice(case: CaseResult) -> str:
     mine = next((item for item in allowed if item.name == case.chosen), None)
     following = next((item for item in allowed if item.name != case.chosen), None)
     fastest = next(iter(case.measured()), None)
-    row = case.choice
-    head = cell(case.name, word=True) + cell(str(case.threads), case.threads)
-    return (
-        f"<tr>{head}{cell(case.chosen, word=True)}{cell(case.decided_by, word=True)}"
-        f"{_ms(mine.predicted_s if mine else None)}{_ms(row.median_s if row else None)}"
-        f"{cell(following.name if following else '', word=True)}{_ms(following.predicted_s if following else None)}"
-        f"{cell(fastest.name if fastest else '', word=True)}{_ms(fastest.median_s if fastest else None)}</tr>"
-    )
+    ours = case.choice
+    return row(
+        case.name, str(case.threads), case.chosen, case.decided_by,
+        _ms(mine.predicted_s if mine else None), _ms(ours.median_s if ours else None),
+        following.name if following else "", _ms(following.predicted_s if following else None),
+        fastest.name if fastest else "", _ms(fastest.median_s if fastest else None),
+    )  # fmt: skip
 
 
-def _reason(case: CaseResult, item: Considered) -> str:
-    row = next((row for row in case.measured() if row.name == item.name), None)
-    if item.name == case.chosen:
-        words = f"chosen by {case.decided_by}"
-    elif item.predicted_s is None:
-        words = f"cannot: {item.reason}"
-    else:
-        words = f"not allowed: {item.reason}" if item.reason else "predicted to be slower"
-        if item.measured_s is not None:
-            words += f" (wisdom: {digits(item.measured_s * 1e3)} ms)"
-    kind = "chosen" if item.name == case.chosen else "skipped" if item.predicted_s is None else ""
-    return (
-        f'<tr class="{kind}">{cell(case.name, word=True)}{cell(str(case.threads), case.threads)}{cell(item.name, word=True)}'
-        f"{_ms(item.predicted_s)}{_ms(row.median_s if row else None)}{remark(words)}</tr>"
-    )
+def _considered(case: CaseResult) -> str:
+    could, out = [], []
+    for item in _ranked(case):
+        if item.reason:
+            out.append(f"{item.name}: {item.reason}")
+        elif item.measured_s is None:
+            could.append(f"{item.name} {_ms(item.predicted_s)}")
+        else:
+            could.append(f"{item.name} {_ms(item.predicted_s)} (wisdom: {_ms(item.measured_s)})")
+    return row(case.name, str(case.threads), ", ".join(could), "; ".join(out))

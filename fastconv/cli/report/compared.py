@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastconv.cli.charts import Mark, Scale, Track, bars, dot_plot, legend, ratio
 from fastconv.cli.console import digits, duration, flops, thread_words
-from fastconv.cli.report.cells import cell, folded, table, text
+from fastconv.cli.report.cells import folded, row, table, text
 from fastconv.cli.results import CaseResult, Run, geometric_mean
 
 
@@ -77,10 +77,10 @@ def against_peers(run: Run) -> str:
 
 
 def _against(case: CaseResult) -> Track:
-    over, peer, row = case.over_best_peer or 1.0, case.best_peer, case.choice
-    if peer is None or row is None:
+    over, peer, ours = case.over_best_peer or 1.0, case.best_peer, case.choice
+    if peer is None or ours is None:
         raise ValueError(f"{case.name} has nothing to compare")
-    words = f"{row.name} {duration(row.median_s)}, {peer.name} {duration(peer.median_s)}"
+    words = f"{ours.name} {duration(ours.median_s)}, {peer.name} {duration(peer.median_s)}"
     return Track(case.name, f"{over:.2f}x {peer.name}", (Mark(over, "c0" if over >= 1 else "lost", words, is_chosen=True),))
 
 
@@ -92,16 +92,13 @@ def scaling(run: Run) -> str:
     tracks, rows, values = [], [], []
     for before, after in run.pairs(few, many):
         marks = []
-        for kind, row in [("c0", after.choice), *(("cp", peer) for peer in after.measured("peer"))]:
-            earlier = row and next((one for one in before.rows if one.name == row.name and one.status == "measured"), None)
-            if row is None or earlier is None:
+        for kind, later in [("c0", after.choice), *(("cp", peer) for peer in after.measured("peer"))]:
+            earlier = later and next((one for one in before.rows if one.name == later.name and one.status == "measured"), None)
+            if later is None or earlier is None:
                 continue
-            gain = earlier.median_s / row.median_s
-            marks.append(Mark(gain, kind, f"{row.name}: {gain:.2f}x", shape="dot" if kind == "c0" else "square", is_chosen=kind == "c0"))
-            rows.append(
-                f"<tr>{cell(after.name, word=True)}{cell(row.name, word=True)}{cell(digits(earlier.median_s * 1e3), earlier.median_s)}"
-                f"{cell(digits(row.median_s * 1e3), row.median_s)}{cell(f'{gain:.2f}', gain)}</tr>"
-            )
+            gain = earlier.median_s / later.median_s
+            marks.append(Mark(gain, kind, f"{later.name}: {gain:.2f}x", shape="dot" if kind == "c0" else "square", is_chosen=kind == "c0"))
+            rows.append(row(after.name, later.name, digits(earlier.median_s * 1e3), digits(later.median_s * 1e3), f"{gain:.2f}"))
             if kind == "c0":
                 values.append(gain)
         if marks:
@@ -119,7 +116,8 @@ def scaling(run: Run) -> str:
         (Mark(1, "c0", "", is_chosen=True), "fastconv, the automatic choice"),
         (Mark(1, "cp", "", shape="square"), "other libraries"),
     ]
-    columns = (("case", True), ("", True), (f"ms, {thread_words(few)}", False), (f"ms, {thread_words(many)}", False), ("x", False))
+    times = [(f"ms, {thread_words(count)}", "number") for count in (few, many)]
+    columns = [("case", "word"), ("", "word"), *times, ("x", "number")]
     mean = f" {ratio(geometric_mean(values))} in the geometric mean." if values else ""
     return (
         f"<section><h2>From {thread_words(few)} to {many}</h2><p class=note>How many times as fast with {thread_words(many)} as with "
