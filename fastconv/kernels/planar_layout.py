@@ -22,7 +22,12 @@ class RegisterTile(NamedTuple):
 
 
 def choose_tile(
-    kernel: tuple[int, int], stride: tuple[int, int], channels: tuple[int, int], extent: tuple[int, int], target: Target, parts: int = 1
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    channels: tuple[int, int],
+    extent: tuple[int, int, int],
+    target: Target,
+    parts: int = 1,
 ) -> RegisterTile:
     """Return the register tile for a kernel.
 
@@ -32,8 +37,8 @@ def choose_tile(
         Along height and width.
     channels : (int, int)
         Real input and output channels per group.
-    extent : (int, int)
-        Rows of the result, and vectors in a row (rounded up).
+    extent : (int, int, int)
+        Rows of the result, vectors in a row (rounded up), and those of them that are no border.
     target : Target
     parts : int
         Real channels that stay together in a tile.
@@ -43,33 +48,61 @@ def choose_tile(
     Eight independent sums hide the latency of two FMA units; more of them serve to share loads, rows the source
     vectors (a vector is used by up to KH rows), vectors the weights. Two source rows are walked together where that keeps
     the sums independent: the sums, 2*V source vectors and a weight must fit the registers, because a spill costs as much
-    as the load that it was to save (a tile of 4 x 3 for 7x7: 66 cycles per vector, 4 x 2: 60, on Zen 1). Without a fused
-    multiply-add each product takes one more.
+    as the load that it was to save. Without a fused multiply-add each product takes one more. The tiles are those that
+    ``python bench/planar_tiles.py`` finds best on AVX2 and AVX-512 (Zen 5), rows chosen so that the last block of
+    rows computes few of them again: a tile of 7 rows takes two thirds of the time of one of 12 on 14 rows.
     """
     kh, kw = kernel
     inputs, outputs = channels
-    rows, vectors = extent
-    has_many = target.registers >= 32
+    rows, vectors, _ = extent
+    has_many, folds = target.registers >= 32, target.folds_loads
     if outputs > 1:
         mo = largest_block(outputs, parts)
         r, v = {2: (2, 3), 3: (1, 4), 4: (1, 3), 5: (1, 2), 6: (1, 2), 7: (1, 1), 8: (1, 1)}.get(mo, (4, 3))
+        if mo == 4 and has_many and folds:
+            r, v = 2, 2
         v = v if target.has_fma else min(v, 2)
-        reloads = kh * kw > 25
+        reloads = kh * kw > 25 or r == v == 2
     else:
         mo = 1
+        is_small = kh * kw <= 9 and inputs == 1
         if kh == 1:
             r, v, reloads = (1, 8, False) if rows == 1 else (2, 4, True)
-        elif stride[1] > 1:
-            r, v, reloads = 2, 2, kh * kw > 9
-        elif kh * kw <= 9 and inputs == 1:
-            r, v = (5 if has_many else 3, 2) if vectors > 7 else (rows if vectors == 1 and rows <= 7 else 4, 1)
+        elif has_many and folds:
+            r, v, reloads = _large_tile(kh * kw, stride[1], extent, is_small=is_small)
+        elif is_small:
+            r, v = (5, 2) if has_many and vectors > 7 else (rows if vectors == 1 and rows <= 7 else _even_rows(rows, 4, 5), 1)
             reloads = not target.has_fma
+        elif stride[1] > 1:
+            r, v, reloads = 2, 2, True
+        elif has_many or kh > 8:
+            r, v, reloads = 6, 2, True
         else:
-            r, v, reloads = 6 if has_many or kh > 8 else 4, 2, True
+            r, v, reloads = _even_rows(rows, 5, 4), 2, True
         r = r if target.has_fma else min(r, 3)
     if v > vectors:
         r, v = r * v // vectors, vectors
     return RegisterTile(mo, min(r, rows), v, reloads)
+
+
+def _large_tile(taps: int, stride: int, extent: tuple[int, int, int], *, is_small: bool) -> tuple[int, int, bool]:
+    """Return rows, vectors and reloading of a tile of one output channel, for 32 registers and operands from memory."""
+    rows, vectors, inner = extent
+    if vectors == 1:
+        # The products of a large kernel's tile fill the reorder buffer: its own sums have to hide the latency.
+        return 8 if taps > 25 else _even_rows(rows, 8, 7, 6, 5), 1, stride == 1 or rows > 7
+    if stride > 1:
+        return _even_rows(rows, 4, 5), 2, not is_small
+    if is_small:
+        return (_even_rows(rows, 8, 7, 6, 5), 1, False) if vectors == 2 else (_even_rows(rows, 4, 5), 3, False)
+    if inner > 2:
+        return _even_rows(rows, 5, 6, 4), 4, True
+    return _even_rows(rows, 8, 7, 6, 5), 2 if inner == 2 else 1, True
+
+
+def _even_rows(rows: int, *heights: int) -> int:
+    """Return the first of the heights whose whole blocks of rows exceed `rows` least, to a sixteenth."""
+    return min(heights, key=lambda r: -(-rows // r) * r * 16 // max(rows, 1))
 
 
 def largest_block(outputs: int, parts: int) -> int:

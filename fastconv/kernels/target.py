@@ -26,6 +26,10 @@ class Target:
         What a vector load or broadcast takes, in units of two multiply-adds: 0.4 where two or three loads go with two
         multiply-adds a cycle. CPUs that halve 256-bit instructions also halve loads, so that one and a third
         multiply-adds go with one load (measured on Zen 1: a tile of 6 x 1 vectors runs at 65 % of the peak).
+    has_masks : bool
+        Whether loads and stores take a mask of lanes at no cost.
+    folds_loads : bool
+        Whether a multiply-add takes an unaligned vector or a broadcast from memory, so that it needs no register.
     """
 
     name: str
@@ -33,6 +37,8 @@ class Target:
     registers: int
     has_fma: bool
     load_cycles: float = 0.4
+    has_masks: bool = False
+    folds_loads: bool = False
 
     def lanes(self, itemsize: int) -> int:
         """Return how many elements of `itemsize` bytes a vector holds."""
@@ -40,9 +46,9 @@ class Target:
 
 
 SSE2 = Target("sse2", 16, 16, has_fma=False)
-AVX = Target("avx", 32, 16, has_fma=False)
-AVX2 = Target("avx2", 32, 16, has_fma=True)
-AVX512 = Target("avx512", 64, 32, has_fma=True)
+AVX = Target("avx", 32, 16, has_fma=False, folds_loads=True)
+AVX2 = Target("avx2", 32, 16, has_fma=True, folds_loads=True)
+AVX512 = Target("avx512", 64, 32, has_fma=True, has_masks=True, folds_loads=True)
 NEON = Target("neon", 16, 32, has_fma=True)
 #: Anything else: 128-bit vectors, which LLVM splits where there are none.
 GENERIC = Target("generic", 16, 16, has_fma=False)

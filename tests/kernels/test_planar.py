@@ -144,7 +144,7 @@ def test_tiles_fit_the_registers() -> None:
     for kernel in ((1, 3), (3, 3), (5, 5), (7, 7), (15, 15)):
         for channels in ((1, 1), (3, 64), (4, 4), (1, 6), (8, 1)):
             for target in (SSE2, AVX2, AVX512, NEON):
-                tile = choose_tile(kernel, (1, 1), channels, (100, 10), target)
+                tile = choose_tile(kernel, (1, 1), channels, (100, 10, 8), target)
                 assert tile.mo * tile.r * tile.v < target.registers
                 assert channels[1] % tile.mo == 0
 

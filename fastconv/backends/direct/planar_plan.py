@@ -58,7 +58,9 @@ class PlanarLayout:
         self.lanes = lanes = target.lanes(self.item)
         self.inputs, outputs = parts * p.ic // p.g, parts * p.oc // p.g
         if tile is None:
-            tile = choose_tile((p.kh, p.kw), (p.sh, p.sw), (self.inputs, outputs), (p.oh, -(-p.ow // lanes)), target, parts)
+            vectors = -(-p.ow // lanes)
+            inner = max(1, vectors - 2) if p.pw_lo + p.pw_hi and p.pads_with_zeros else vectors
+            tile = choose_tile((p.kh, p.kw), (p.sh, p.sw), (self.inputs, outputs), (p.oh, vectors, inner), target, parts)
         self.tile = tile
         self.turns = (SOURCE * (p.ic > 1) + RESULT * (p.oc > 1)) * p.channels_last
         self.packed_groups = min(p.g, -(-TURNED_NBYTES // (self.inputs * self.item))) if self.turns & SOURCE else 1
