@@ -4,6 +4,8 @@
     python bench/direct_layers.py --nhwc [...]         the same layers on channels-last arrays, against NCHW
     python bench/direct_layers.py --complex [...]      ... in complex64, as a share of four real products at the peak, against
                                                        the other direct variants
+    python bench/direct_layers.py --model [...]        predicted / measured time, with this machine's rates measured first, and
+                                                       the shares of the prediction: what the constants of ``work`` are fitted to
 
 Times are the best and the median of all calls in milliseconds, weights prepared, NumPy arrays in, result into the same
 array each time. The peak is measured between the calls, so a clock that drifts meets both. "best other" is the fastest of
@@ -14,20 +16,22 @@ direct:dense on every layer without depthwise or grouped channels, else the dire
 from __future__ import annotations
 
 import argparse
+import functools
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fastconv._typing import Array
 from fastconv.backends.base import Algorithm
 from fastconv.backends.direct import ALGORITHMS
+from fastconv.calibration import measured_rates
 from fastconv.cli.cases import Case, builtin_layers, layer_case
 from fastconv.cli.peers import installed_peers
 from fastconv.cost import predicted_s
 from fastconv.kernels.peak import measured_peak
-from fastconv.machine import nominal_machine
+from fastconv.machine import Machine, machine_with, nominal_machine
 from fastconv.problem import ConvProblem
 
 RIVALS = ("onnxruntime", "torch", "ncnn")
@@ -144,6 +148,23 @@ def in_complex(case: Case, algorithm: Algorithm, threads: int, options: argparse
     return [algorithm.name, f"{best * 1e3:.3f}", f"{p.flops / best / peak:.0%}", *sizes, others]
 
 
+def against_model(case: Case, algorithm: Algorithm, threads: int, options: argparse.Namespace) -> list[str]:
+    """Return the cells of a row: time, predicted time over it, and what arithmetic, traffic and calls have of the prediction."""
+    p, machine = case.problem, measured_machine()
+    times, _ = alternate({"ours": call_of(algorithm, p, case.x, case.w, threads)}, options.rounds, p.dtype, threads)
+    work, best = algorithm.work(p, machine), times["ours"].best
+    predicted = predicted_s(work, p, machine, threads, is_prepared=True)
+    parts = (replace(work, nbytes=0, streamed_nbytes=0, calls=0), replace(work, flops=0, calls=0), replace(work, flops=0, nbytes=0))
+    shares = [f"{predicted_s(part, p, machine, threads, is_prepared=True) / predicted:.0%}" for part in parts]
+    return [algorithm.name, f"{best * 1e3:.3f}", f"{predicted / best:.2f}", *shares]
+
+
+@functools.cache
+def measured_machine() -> Machine:
+    """Return this machine with its rates as they are now."""
+    return machine_with(measured_rates())
+
+
 def main() -> None:
     """Print one table per number of threads."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -155,6 +176,7 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="without the other libraries")
     parser.add_argument("--nhwc", action="store_true")
     parser.add_argument("--complex", action="store_true")
+    parser.add_argument("--model", action="store_true")
     options = parser.parse_args()
     row, columns = (
         against_peers,
@@ -164,6 +186,8 @@ def main() -> None:
         row, columns = against_nchw, ["variant", "NCHW", "NHWC", "NHWC / NCHW"]
     elif options.complex:
         row, columns = in_complex, ["variant", "best", "of peak", "workspace KiB", "x KiB", "other variants"]
+    elif options.model:
+        row, columns = against_model, ["variant", "best", "predicted / best", "arithmetic", "traffic", "calls"]
     for threads in options.threads:
         print(f"\n{threads} thread{'s' * (threads > 1)}, ms\n\n| layer | {' | '.join(columns)} |\n|{'---|' * (1 + len(columns))}")
         ratios = []

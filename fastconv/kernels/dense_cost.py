@@ -22,7 +22,7 @@ SPLIT_CHANNELS = 32
 #: pixels; cycles of a task and of a tile of the micro-kernel beside the products and the packing.
 PANEL_PACK_CYCLES = 2.0
 TILE_PACK_CYCLES = 2.5
-TASK_CYCLES = 3000.0
+TASK_CYCLES = 2500.0
 TILE_CYCLES = 30.0
 
 

@@ -56,6 +56,8 @@ class DenseLayout:
         The design; whether panels are packed from the source itself, without a strip.
     tasks : int
     workspace_nbytes_per_thread : int
+    copied_vectors : int
+        Vectors that fill the strips of an image's group, once for each range of output channels.
     region : Region, optional
         The rectangle of the result that it computes, if not the whole.
     """
@@ -69,6 +71,7 @@ class DenseLayout:
     in_place: bool
     tasks: int
     workspace_nbytes_per_thread: int
+    copied_vectors: int
     region: Region | None = None
 
     def offsets(self, x_strides: Sequence[int], geometry: Geometry) -> Table:
@@ -165,7 +168,8 @@ def make_layout(
     segment = g.oh * g.ow if is_flat else g.ow
     if is_flat and g.ow > ROW_PIXELS and g.oh > 1 and region is None:
         is_flat, segment = False, g.ow
-    kc = even_blocks(depth, PANEL_NBYTES // (tile.columns * itemsize), 4) if region is None else region.channels * g.kw
+    most = PANEL_NBYTES // (tile.columns * itemsize)
+    kc = even_blocks(depth if g.kh * g.kw <= most else g.kh * g.kw, most, 4) if region is None else region.channels * g.kw
     limit = max(BLOCK_PIXELS, min(MOST_PIXELS, BLOCK_NBYTES // (kc * itemsize)))
     if design is None:
         design = pixels_cost(segment, g.oc, tile) <= channels_cost(segment, g.oc, tile) * 1.02
@@ -230,6 +234,9 @@ def make_layout(
         at += multiple(size + (SLACK if field == df.STRIP_AT else 0), line)
     steps = _steps(depth, kc, g.kh * g.kw, parts) if region is None else region.steps()
     tasks = pieces * blocks * splits
+    rows = sum(height + extra for _, extra in row_slots)
+    row_vectors = sum(-(-((g.ow if is_flat else block) + extra) // lanes) for _, extra in column_slots)
+    filled = 0 if in_place or reads_pixels else parts * sum(step[5] for step in steps)
     numbers = {
         df.SIZE: itemsize, df.GROUPS: g.groups, df.IC: g.ic, df.OC: g.oc, df.OH: g.oh, df.OW: g.ow,
         df.IH: g.ih, df.IW: g.iw, df.SH: g.sh, df.SW: g.sw, df.PW_LO: g.pw_lo,
@@ -256,17 +263,25 @@ def make_layout(
         in_place or reads_pixels,
         tasks,
         at * itemsize,
+        segments * blocks * filled * rows * row_vectors,
         region,
     )
 
 
 def _steps(depth: int, kc: int, taps: int, parts: int) -> list[Step]:
-    """Return the blocks of k = (c, kh, kw), each with the channels that it reads, in pairs where they are the parts of complex ones."""
+    """Return the blocks of k = (c, kh, kw), each with the channels that it reads, in pairs where they are the parts of complex ones.
+
+    Blocks smaller than a channel's taps end where these do, so that the strip is filled once for a channel.
+    """
     out: list[Step] = []
-    for k in range(0, depth, kc):
-        count = min(kc, depth - k)
-        first, end = k // taps // parts, ((k + count - 1) // taps + parts) // parts
-        out.append((k, count, 0, count, first, end - first))
+    filled = (-1, -1)
+    whole = taps if taps > kc else depth
+    for start in range(0, depth, whole):
+        for k in range(start, start + whole, kc):
+            count = min(kc, start + whole - k)
+            channels = k // taps // parts, ((k + count - 1) // taps + parts) // parts
+            out.append((k, count, 0, count, channels[0], 0 if channels == filled else channels[1] - channels[0]))
+            filled = channels
     return out
 
 

@@ -212,6 +212,14 @@ def test_blocks_are_even_and_within_the_limit() -> None:
             assert -(-extent // size) == -(-extent // (limit // 4 * 4))
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+def test_strips_are_filled_once_for_a_channel_of_more_taps_than_a_block_of_k(parts: int) -> None:
+    g = Geometry(1, 1, 4, 6, 40, 40, 10, 10, 31, 31, 1, 1, 0, 0, 1, 1, is_padded=False)
+    layout = make_layout(g, 4, is_flat=True, is_channels_last=False, reads_rows=False, parts=parts)
+    assert layout.steps[:, dense_fields.STEP_CHANNELS].sum() == 4 // parts
+    assert layout.steps[:, dense_fields.STEP_COUNT].sum() == 4 * 31 * 31
+
+
 def test_only_equally_spaced_pixels_are_read_in_place() -> None:
     assert can_read_in_place(geometry("1x1 in place, tail of pixels"), is_flat=True)
     assert not can_read_in_place(geometry("1x1 in place, tail of pixels"), is_flat=True, has_row_gaps=True)

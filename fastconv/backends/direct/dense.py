@@ -21,16 +21,15 @@ from fastconv.backends.direct.dense_plan import (
 from fastconv.errors import UnsupportedProblem
 from fastconv.kernels import dense_fields
 from fastconv.kernels.dense_cost import TASK_CYCLES, cycles
+from fastconv.kernels.dense_layout import ROW_COPY_CYCLES
 from fastconv.kernels.register_tile import register_tile
 from fastconv.machine import Machine
 from fastconv.plans import Plan
 from fastconv.problem import ConvProblem
 
-#: Share of the memory traffic that does not hide behind the arithmetic. With these, predicted / measured time was 0.93 to
-#: 1.1 over the dense layers of the benchmark suite.
+#: Share of the memory traffic that does not hide behind the arithmetic. With these, predicted / measured time is 0.89 to
+#: 1.15 over the dense layers of the benchmark suite (bench/direct_layers.py --dense --model).
 SHOWN_TRAFFIC = 0.5
-#: Modelled cycles to pack an element of the unrolled input where the stride keeps whole vectors from being moved.
-STRIDED_PACK_CYCLES = 0.75
 #: What a call does in Python, in calls into a kernel: tables looked up, a record of addresses and strides filled.
 PYTHON_CALLS = 5
 
@@ -103,6 +102,5 @@ def _modelled(problem: ConvProblem, target_name: str) -> tuple[float, float]:
         r = g if layout.region is None else layout.region.geometry
         depth, pieces = r.ic * r.kh * r.kw, int(layout.fields[dense_fields.STEPS])
         amount += p.mb * p.g * cycles(r.oh * r.ow, r.oc, depth, pieces, tile, is_pixels=layout.is_pixels) + layout.tasks * TASK_CYCLES
-    if p.sw > 1 and p.kh * p.kw > 1 and not p.channels_last:
-        amount += p.mb * p.g * p.reduction * p.oh * p.ow * STRIDED_PACK_CYCLES
+        amount += p.mb * p.g * layout.copied_vectors * ROW_COPY_CYCLES * (p.sw if p.sw <= 2 else lanes)
     return 4.0 * lanes, amount
