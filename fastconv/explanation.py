@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,13 +57,17 @@ class Explanation:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in _COLUMNS)
         body = ""
         for row in self.rows:
-            style = ' style="font-weight:bold"' if row[0] == self.chosen else ""
-            body += f"<tr{style}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+            style = ' style="font-weight:bold"' if row[0] == self.chosen else ' style="opacity:0.6"' if row[-1].startswith("no: ") else ""
+            body += f"<tr{style}>{_cells('td', row)}</tr>"
         title = f"<p><code>{html.escape(str(self.problem))}</code><br>chosen: <b>{self.chosen}</b> (by {self.decision.source})</p>"
-        return f"{title}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f"{title}<table><thead><tr>{_cells('th', _COLUMNS)}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cells(tag: str, cells: Sequence[str]) -> str:
+    sides = ("right" if column in _NUMBERS else "left" for column in range(len(cells)))
+    return "".join(f'<{tag} style="text-align:{side}">{html.escape(cell)}</{tag}>' for side, cell in zip(sides, cells, strict=True))
 
 
 def explained(problem: ConvProblem, config: Config, backend: str | None = None, *, is_prepared: bool = True) -> Explanation:

@@ -46,6 +46,9 @@ class Conv2d:
     (1, 5, 5)
     """
 
+    # No other attribute can be set: a layer whose `stride` was assigned would go on as before.
+    __slots__ = ("__weakref__", "_backend", "_bias", "_flip_kernel", "_lock", "_plans", "_w", "_words")
+
     def __init__(
         self,
         w: npt.ArrayLike,
@@ -125,12 +128,11 @@ class Conv2d:
         return made(source, None if added is None else added.astype(dtype, copy=False), out=out)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        del state["_plans"], state["_lock"]
-        return state
+        return {name: getattr(self, name) for name in ("_backend", "_bias", "_flip_kernel", "_w", "_words")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        for name, value in state.items():
+            setattr(self, name, value)
         self._plans = OrderedDict()
         self._lock = new_lock()
 

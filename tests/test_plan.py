@@ -221,6 +221,15 @@ def test_a_layer_survives_pickling_and_threads() -> None:
 
 
 @pytest.mark.plain
+def test_a_layer_is_one_short_line_and_takes_no_attributes() -> None:
+    layer = fastconv.Conv2d(W, BIAS, stride=2)
+    assert repr(layer) == f"<fastconv.Conv2d {W.shape} float32>"
+    for name in ("stride", "w", "bias"):
+        with pytest.raises(AttributeError):
+            setattr(layer, name, None)
+
+
+@pytest.mark.plain
 def test_a_layer_follows_the_settings_of_the_call() -> None:
     layer = fastconv.Conv2d(W)
     with fastconv.config(backend="naive"):
@@ -240,7 +249,12 @@ def test_explain_lists_every_algorithm_once_and_marks_the_choice() -> None:
     assert text.splitlines()[0] == "g1mb1ic64ih56iw56oc64kh3kw3sh1sw1ph1pw1dh1dw1:float32"
     assert f"chosen: {shown.chosen} (by cost model)" in text
     assert shown.chosen != "naive"
-    assert f"<b>{shown.chosen}</b>" in shown._repr_html_()
+    page = shown._repr_html_()
+    assert f"<b>{shown.chosen}</b>" in page
+    for column in ("predicted", "measured", "GFLOP", "MB moved", "MB workspace", "error bound", "remark"):
+        assert column in text
+        assert f">{column}</th>" in page
+    assert page.count("<tr") == len(TABLE) + 1
 
 
 @pytest.mark.plain

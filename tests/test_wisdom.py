@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv import api
+from fastconv import api, tuning
 from fastconv.errors import WisdomError
 from fastconv.planner import decide
 from fastconv.problem import ConvProblem
@@ -83,6 +83,8 @@ def test_autotune_measures_and_later_calls_follow_it(tmp_path):
         explanation = fastconv.autotune((1, 4, 9, 9), (4, 4, 3, 3), padding=1, time_limit=0.0)
         assert explanation.decision.source == "wisdom"
         again = fastconv.explain((1, 4, 9, 9), (4, 4, 3, 3), True, padding=1, activation="relu")
+    measured = {row[0]: row[3] for row in again.rows}
+    assert measured[again.chosen].endswith("s")  # with its unit
     assert again.chosen == explanation.chosen
     assert "wisdom" in str(again)
     assert "wisdom" in again._repr_html_()
@@ -94,6 +96,19 @@ def test_effort_measure_tunes_a_new_problem_on_first_use(tmp_path):
     with fastconv.config(wisdom=path, threads=1, effort="measure") as settings:
         assert decide(problem, settings, is_prepared=True).source == "wisdom"
     assert Wisdom(path).seconds(problem, 1)
+
+
+def test_a_hopeless_candidate_is_given_up_after_one_run():
+    calls = []
+
+    def plan(x, out):
+        del x, out
+        calls.append(None)
+
+    tuning._seconds(plan, None, None, budget=0.0, hopeless_s=0.0)
+    assert len(calls) == 1
+    tuning._seconds(plan, None, None, budget=0.0)
+    assert len(calls) == 1 + 3
 
 
 @pytest.mark.parametrize(

@@ -301,7 +301,7 @@ class Run:
         rows = []
         for case in self.cases:
             row, peer = case.choice, case.best_peer
-            cells = [case.name, str(case.threads), case.chosen]
+            cells = [case.name, case.chosen, str(case.threads)]
             if row is None:
                 cells += [""] * 4
             else:
@@ -311,14 +311,18 @@ class Run:
                     f"{100 * self.peak_share(case, row):.0f}",
                     digits(case.speedup(row)),
                 ]
-            cells += ["", ""] if row is None or peer is None else [peer.name, digits(peer.median_s / row.median_s)]
-            rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
-        head = "".join(
-            f"<th>{name}</th>"
-            for name in ("case", "threads", "chosen", "ms", "GFLOP/s", "% of peak", "x scipy", "best other library", "x its speed")
-        )
+            cells += ["", ""] if row is None or peer is None else [digits(peer.median_s / row.median_s), peer.name]
+            rows.append(cells)
+        columns = ("case", "chosen", "threads", "ms", "GFLOP/s", "% of peak", "x scipy", "x the best", "other library")
+        words = {0, 1, len(columns) - 1}
+
+        def line(tag: str, cells: Iterable[str]) -> str:
+            styles = (f'<{tag} style="text-align:{"left" if i in words else "right"}">' for i in range(len(columns)))
+            return "<tr>" + "".join(f"{style}{html.escape(cell)}</{tag}>" for style, cell in zip(styles, cells, strict=True)) + "</tr>"
+
         title = f"fastconv {self.versions['fastconv']} on {self.machine['cpu']}"
-        return f"<p>{html.escape(title)}</p><table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        body = "".join(line("td", cells) for cells in rows)
+        return f"<p>{html.escape(title)}</p><table><thead>{line('th', columns)}</thead><tbody>{body}</tbody></table>"
 
     def to_json(self) -> str:
         """Return the run as JSON, with the derived figures beside the raw samples."""
