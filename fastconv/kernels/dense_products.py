@@ -175,9 +175,9 @@ def multiply_channels(
                 continue
             there = y + (p * word(v, YW) + j * nr) * size
             added = residual + (p * word(v, RW) + j * nr) * size if residual != 0 else 0
-            if valid == nr:
+            if valid == used * lanes:
                 call_function(
-                    gemm, height, vectors, a, lda, b, there, word(v, YW), count, accumulate, following, step,
+                    gemm, height, used, a, lda, b, there, word(v, YW), count, accumulate, following, step,
                     last, offset, added, word(v, RW), code, limit, repeats, a_step, 0, height * word(v, YW), height * word(v, RW),
                 )  # fmt: skip
                 t += repeats

@@ -38,6 +38,8 @@ GEOMETRIES = {
     "taps in the padding": ((2, 1, 9, 25), (11, 13), (3, 3), (1, 1), (5, 6), (5, 6)),
     "one tap in the image": ((1, 2, 3, 14), (4, 5), (3, 5), (1, 1), (6, 12), (6, 6)),
     "rows and columns that read no pixel": ((1, 1, 5, 14), (5, 6), (2, 2), (2, 2), (9, 9), (2, 3)),
+    "last panel of half the channels": ((2, 1, 5, 48), (7, 9), (1, 1), (1, 1), (0, 0), (1, 1)),
+    "last panel of whole vectors": ((1, 1, 5, 24), (7, 9), (3, 3), (1, 1), (1, 1), (1, 1)),
     "more taps than a block of k": ((1, 1, 2, 6), (30, 30), (23, 23), (1, 1), (3, 3), (1, 1)),
 }
 
@@ -153,7 +155,13 @@ def test_the_model_leaves_taps_out_where_padding_reaches_far() -> None:
     assert saved(1, 56) == 0
 
 
-@pytest.mark.parametrize("name", ["3x3, tails everywhere", "1x1 in place, tail of pixels", "unequal strides and dilations"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "3x3, tails everywhere", "1x1 in place, tail of pixels", "unequal strides and dilations", "last panel of half the channels",
+        "last panel of whole vectors",
+    ],
+)  # fmt: skip
 def test_channels_last_and_gaps_are_exact(name: str) -> None:
     g = geometry(name)
     x, w = arrays(g, "float32")
