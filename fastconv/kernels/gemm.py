@@ -15,7 +15,7 @@ from typing import Literal
 
 from fastconv.kernels.epilogue import EPILOGUE_ARGUMENTS, Along, Epilogue
 from fastconv.kernels.register_tile import register_tile
-from fastconv.kernels.simd import I64, Emitter, Value, call_by_case, i64, new_function
+from fastconv.kernels.simd import I64, LINE_NBYTES, Emitter, Value, call_by_case, i64, new_function
 from fastconv.kernels.target import Target
 
 #: Latency of a fused multiply-add times the pipes that execute it: fewer independent sums than this leave pipes idle.
@@ -24,9 +24,6 @@ INDEPENDENT_SUMS = 8
 #: than there are registers (of 4 steps of 12 x 2 vectors with AVX-512 it spills 66 and 26: tests/kernels/test_targets.py).
 UNROLL = 4
 LARGE_SUMS = 16
-
-#: Of a cache line.
-LINE_NBYTES = 64
 
 #: Arguments that `repeat` adds to a kernel.
 REPEAT_ARGUMENTS = 5
