@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastconv._typing import Array
+from fastconv.kernels.half import to_half, to_single
 from fastconv.plans import Plan
 from fastconv.problem import ConvProblem
 
@@ -30,6 +31,7 @@ class HalfPlan(Plan):
 
     def execute(self, x: Array, residual: Array | None, out: Array) -> None:
         """Convert, run the float32 plan, round."""
-        result = self._inner(x.astype("float32"), None if residual is None else residual.astype("float32"))
-        with np.errstate(over="ignore", invalid="ignore"):
-            out[...] = result
+        result = np.empty_like(out, np.float32)
+        added = None if residual is None else to_single(residual, self.threads)
+        self._inner.execute(to_single(x, self.threads), added, result)
+        to_half(result, out, self.threads)

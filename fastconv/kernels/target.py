@@ -30,6 +30,8 @@ class Target:
         Whether loads and stores take a mask of lanes at no cost.
     folds_loads : bool
         Whether a multiply-add takes an unaligned vector or a broadcast from memory, so that it needs no register.
+    converts_half : bool
+        Whether float16 becomes float32, and back, by an instruction; it is a library call per element otherwise.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Target:
     load_cycles: float = 0.4
     has_masks: bool = False
     folds_loads: bool = False
+    converts_half: bool = False
 
     def lanes(self, itemsize: int) -> int:
         """Return how many elements of `itemsize` bytes a vector holds."""
@@ -47,9 +50,9 @@ class Target:
 
 SSE2 = Target("sse2", 16, 16, has_fma=False)
 AVX = Target("avx", 32, 16, has_fma=False, folds_loads=True)
-AVX2 = Target("avx2", 32, 16, has_fma=True, folds_loads=True)
-AVX512 = Target("avx512", 64, 32, has_fma=True, has_masks=True, folds_loads=True)
-NEON = Target("neon", 16, 32, has_fma=True)
+AVX2 = Target("avx2", 32, 16, has_fma=True, folds_loads=True, converts_half=True)
+AVX512 = Target("avx512", 64, 32, has_fma=True, has_masks=True, folds_loads=True, converts_half=True)
+NEON = Target("neon", 16, 32, has_fma=True, converts_half=True)
 #: Anything else: 128-bit vectors, which LLVM splits where there are none.
 GENERIC = Target("generic", 16, 16, has_fma=False)
 
@@ -62,7 +65,7 @@ def target_of(machine: str, features: str) -> Target:
         if {"avx512f", "avx512vl", "avx512dq"} <= enabled:
             return AVX512
         if {"avx2", "fma"} <= enabled:
-            return AVX2
+            return replace(AVX2, converts_half="f16c" in enabled)
         return AVX if "avx" in enabled else SSE2
     return NEON if machine in {"aarch64", "arm64"} else GENERIC
 
