@@ -17,6 +17,7 @@ strip (`fastconv.kernels.planar_pack`) whose rows carry their borders with them 
 
 Complex numbers are taken apart while a strip is packed, are two real channels to the sums (four real products each), and are put
 together again in the registers of the tile that is stored. Channels-last arrays are turned in the same two places.
+Integers wrap as NumPy's do, in their own width: the same bits in any order.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class _Planar(Results):
                         for v in range(vectors):
                             i = (m * spec.r + r) * vectors + v
                             before = out[i]
-                            out[i] = self.b.fmul(weight, xs[v]) if before is None else self.fma(weight, xs[v], before)
+                            out[i] = self.times(weight, xs[v]) if before is None else self.fma(weight, xs[v], before)
         return out
 
     def load_weight(self, weights: Value, m: int, kh: Any, kw: int, shift: Value | None) -> Value:

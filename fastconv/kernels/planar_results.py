@@ -20,7 +20,7 @@ class Results(SourceRows):
         if spec.epilogue & BIAS:
             terms = [self.broadcast(self.offset(bias, m)) for m in range(spec.mo)]
             repeat = spec.r * len(tile.columns)
-            values = [b.fadd(value, terms[i // repeat]) for i, value in enumerate(values)]
+            values = [self.plus(value, terms[i // repeat]) for i, value in enumerate(values)]
         if spec.turns & RESULT:
             self.finish_pixels(tile, values, row, (dst, residual))
             return
@@ -28,7 +28,7 @@ class Results(SourceRows):
             values = self.joined(values, spec.r * len(tile.columns))
         if spec.epilogue & RESIDUAL:
             places = self.places(residual, "residual", lines, tile)
-            values = [b.fadd(value, self.load_columns(*place)) for value, place in zip(values, places, strict=True)]
+            values = [self.plus(value, self.load_columns(*place)) for value, place in zip(values, places, strict=True)]
         if spec.epilogue & ACTIVATION:
             values = emit_epilogue(self, values, code=self.g["activation"], limits=self.g["limits"])
         for value, place in zip(values, self.places(dst, "dst", lines, tile), strict=True):
@@ -95,7 +95,7 @@ class Results(SourceRows):
             places = [self.offset(pixel, first) for pixel in added]
             # A vector has as many places as it has lanes, also where the row ends before.
             places += places[-1:] * (self.lanes // piece - len(places))
-            value = self.b.fadd(value, self.load_pieces(places, piece))
+            value = self.plus(value, self.load_pieces(places, piece))
         if self.spec.epilogue & ACTIVATION:
             (value,) = emit_epilogue(self, [value], code=self.g["activation"], limits=self.g["limits"])
         self.store_pieces(value, [self.offset(pixel, first) for pixel in stored], piece)

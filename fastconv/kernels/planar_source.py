@@ -91,7 +91,7 @@ class SourceRows(Emitter):
             row = self.load(pointer)
             return self.shuffle(row, self.zero(), [self.lanes + k if k < shift else k - shift for k in range(self.lanes)])
         lower = self.b.load(pointer, typ=ir.VectorType(self.scalar, block), align=self.nbytes)
-        raised = self.shuffle(lower, ir.Constant(lower.type, [0.0] * block), [*range(block, 2 * block), *range(block)])
+        raised = self.shuffle(lower, ir.Constant(lower.type, None), [*range(block, 2 * block), *range(block)])
         if shift >= block:
             far = shift - block
             kept = [block + j - far if j >= far else 0 for j in range(block)]
@@ -108,7 +108,7 @@ class SourceRows(Emitter):
             row = self.load(pointer)
             return self.shuffle(row, self.zero(), [k + shift for k in range(self.lanes)])
         upper = self.b.load(self.offset(pointer, block), typ=ir.VectorType(self.scalar, block), align=self.nbytes)
-        lowered = self.shuffle(upper, ir.Constant(upper.type, [0.0] * block), range(2 * block))
+        lowered = self.shuffle(upper, ir.Constant(upper.type, None), range(2 * block))
         if shift >= block:
             far = shift - block
             kept = [min(block, j + far) for j in range(block)]

@@ -29,6 +29,7 @@ LINE_NBYTES = 64
 ELEMENTS: dict[str, tuple[ir.Type, str, int]] = {
     "float32": (ir.FloatType(), "f32", 4),
     "float64": (ir.DoubleType(), "f64", 8),
+    **{f"int{bits}": (ir.IntType(bits), f"i{bits}", bits // 8) for bits in (8, 16, 32, 64)},
 }
 
 Value = Any  # llvmlite has no type stubs
@@ -49,7 +50,7 @@ class Emitter:
     builder : llvmlite.ir.IRBuilder
         Where instructions go.
     element : str
-        "float32" or "float64".
+        "float32", "float64", or an integer type, whose sums and products wrap (the same bits with and without a sign).
     target : Target
         Decides the number of lanes and whether `fma` is one instruction.
     lanes : int, optional
@@ -62,6 +63,7 @@ class Emitter:
         self.target = host() if target is None else target
         self.scalar, suffix, self.nbytes = ELEMENTS[element]
         self.lanes = self.target.lanes(self.nbytes) if lanes is None else lanes
+        self.is_integer = element.startswith("int")
         self.block = max(1, 16 // self.nbytes)  # lanes of 128 bits
         self.vector = ir.VectorType(self.scalar, self.lanes)
         self.ivector = ir.VectorType(I32, self.lanes)
@@ -72,7 +74,7 @@ class Emitter:
 
     def splat_const(self, value: float) -> Value:
         """Return a vector with `value` in each lane."""
-        return ir.Constant(self.vector, [float(value)] * self.lanes)
+        return ir.Constant(self.vector, [int(value) if self.is_integer else float(value)] * self.lanes)
 
     def zero(self) -> Value:
         """Return the zero vector."""
@@ -166,10 +168,18 @@ class Emitter:
 
     # ---- arithmetic
 
+    def plus(self, a: Value, b: Value) -> Value:
+        """Return a + b."""
+        return self.b.add(a, b) if self.is_integer else self.b.fadd(a, b)
+
+    def times(self, a: Value, b: Value) -> Value:
+        """Return a*b."""
+        return self.b.mul(a, b) if self.is_integer else self.b.fmul(a, b)
+
     def fma(self, a: Value, b: Value, c: Value) -> Value:
         """Return a*b + c: fused where the target can, else multiply and add."""
-        if not self.target.has_fma:
-            return self.b.fadd(self.b.fmul(a, b), c)
+        if self.is_integer or not self.target.has_fma:
+            return self.plus(self.times(a, b), c)
         return self.b.call(self.declare(f"llvm.fma.{self.suffix}", self.vector, [self.vector] * 3), [a, b, c])
 
     def fnma(self, a: Value, b: Value, c: Value) -> Value:

@@ -34,7 +34,7 @@ def computes(problem: ConvProblem) -> bool:
     """Tell whether a problem is for this plan."""
     p, inputs = problem, inputs_of(problem)
     lanes = host().lanes(p.itemsize // parts_of(p))
-    return p.channels_last and p.ic == p.oc and p.g > 1 and lanes % inputs == 0 and inputs * p.kh * p.kw <= MOST_TAPS
+    return p.channels_last and not p.is_integer and p.ic == p.oc and p.g > 1 and lanes % inputs == 0 and inputs * p.kh * p.kw <= MOST_TAPS
 
 
 def inputs_of(problem: ConvProblem) -> int:

@@ -11,9 +11,10 @@ from fastconv.backends.direct.planar_plan import PlanarPlan, planar_layout
 from fastconv.backends.direct.separable import separable_plan
 from fastconv.errors import UnsupportedProblem
 from fastconv.kernels.planar_spec import RESULT, SOURCE
+from fastconv.kernels.target import host
 from fastconv.machine import Machine
 from fastconv.plans import Plan
-from fastconv.problem import ConvProblem
+from fastconv.problem import DTYPES, ConvProblem
 
 #: Channels per group up to which a tile of whole rows competes with a matrix product.
 FEW_CHANNELS = 4
@@ -22,6 +23,8 @@ INNER_EFFICIENCY = 0.85
 VECTOR_CYCLES = 1.7
 #: The same loop with rows of stride 2 taken apart in registers.
 DEINTERLEAVE_EFFICIENCY = 0.42
+#: Time of a vector's product and sum of integers of so many bytes, in fused multiply-adds: times of layers in these dtypes.
+INTEGER_PRODUCT = {1: 4.0, 2: 1.5, 4: 1.5, 8: 2.0}
 #: Cycles to pack a vector of a source row, by whole vectors and by single elements.
 PACK_CYCLES, PACK_ELEMENT_CYCLES = 1.5, 3.0
 #: Cycles to turn a vector of a channels-last array.
@@ -36,7 +39,7 @@ class PlanarAlgorithm(Algorithm):
     """What the three rows share: sums of shifted source rows, a register tile of rows and vectors at a time."""
 
     rounding = "elementwise"
-    dtypes = ("float32", "float64", "complex64", "complex128")
+    dtypes = tuple(name for name in DTYPES if name != "float16")
 
     def work(self, problem: ConvProblem, machine: Machine) -> Work:
         """Return the cycles of the register tiles, borders and packing included, as flops at the peak."""
@@ -108,8 +111,9 @@ class Grouped(PlanarAlgorithm):
     summary = "grouped layers with few channels per group: several output channels share each source vector"
 
     def why_not(self, problem: ConvProblem) -> str | None:
-        """Return the reason unless there are groups of 2 to 16 input channels."""
-        p, most = problem, 4 * FEW_CHANNELS
+        """Return the reason unless there are groups of 2 to 16 input channels; integers have no matrix product, so any number will do."""
+        p = problem
+        most = p.ic if p.is_integer else 4 * FEW_CHANNELS
         if p.g == 1 or not 1 < p.ic // p.g <= most:
             return f"it needs several groups of 2 to {most} input channels, got groups = {p.g} with {p.ic} input channels"
         return self.dtype_reason(p)
@@ -122,9 +126,9 @@ class Planar(PlanarAlgorithm):
     summary = "images and layers with few input or output channels: register tiles of rows, read in place"
 
     def why_not(self, problem: ConvProblem) -> str | None:
-        """Return the reason unless there is one group with few input or output channels."""
+        """Return the reason unless there is one group with few input or output channels, of integers any number."""
         p = problem
-        if p.g != 1 or (min(p.ic, p.oc) > FEW_CHANNELS and max(p.ic, p.oc) > 4 * FEW_CHANNELS):
+        if p.g != 1 or (not p.is_integer and min(p.ic, p.oc) > FEW_CHANNELS and max(p.ic, p.oc) > 4 * FEW_CHANNELS):
             return (
                 f"it needs one group and at most {FEW_CHANNELS} input or output channels (or at most {4 * FEW_CHANNELS} of both), "
                 f"got groups = {p.g}, {p.ic} -> {p.oc} channels"
@@ -156,6 +160,8 @@ def _modelled(problem: ConvProblem, target_name: str) -> tuple[float, float, int
     # Few independent sums leave the FMA units waiting; a single row or vector of narrow rows has no more.
     sums = min(12, mo * layout.tile.r * c.v)
     efficiency *= min(1.0, (sums + 4) / 12)
+    if p.is_integer:
+        efficiency /= INTEGER_PRODUCT[p.itemsize]
     per_vector = layout.parts * p.reduction / 2 / efficiency + (TURN_CYCLES if layout.turns & RESULT else VECTOR_CYCLES)
     cycles = layout.parts * p.oc * rows * (vectors * per_vector + ROW_CYCLES / mo) + layout.planes * PLANE_CYCLES
     if not layout.is_in_place:
@@ -163,7 +169,8 @@ def _modelled(problem: ConvProblem, target_name: str) -> tuple[float, float, int
         width = p.iw / lanes * by_vectors
         margins = len(layout.margins) * PACK_ELEMENT_CYCLES
         cycles += layout.parts * p.ic * layout.strips * layout.strip_rows * (width + margins + 8)
-    return 4.0 * lanes, p.mb * cycles, p.mb * layout.chunks * layout.strips
+    # Integers are measured by the peak of float64.
+    return 4.0 * (host().lanes(8) if p.is_integer else lanes), p.mb * cycles, p.mb * layout.chunks * layout.strips
 
 
 ALGORITHMS: tuple[Algorithm, ...] = (Depthwise(), Grouped(), Planar())

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fastconv._typing import Array
 from fastconv.backends.direct.dense_plan import parts_of, real_dtype, real_weights
-from fastconv.kernels.epilogue import activation_code
+from fastconv.kernels.epilogue import activation_code, apply_epilogue
 from fastconv.kernels.planar_layout import Columns, RegisterTile, choose_tile, cut_in_place, cut_packed, load_offsets
 from fastconv.kernels.planar_pack import SLACK_VECTORS
 from fastconv.kernels.planar_run import ALIGNMENT, planar_functions, planar_run
@@ -68,7 +68,7 @@ class PlanarLayout:
         self.is_in_place = columns is not None
         self.columns: Columns = cut_packed(p.ow, lanes, tile.v) if columns is None else columns
         c = self.columns
-        epilogue = BIAS * p.has_bias + RESIDUAL * p.has_residual + ACTIVATION * (p.activation is not None)
+        epilogue = BIAS * p.has_bias + RESIDUAL * p.has_residual + ACTIVATION * (p.activation is not None and not p.is_integer)
         self.spec = PlanarSpec(
             tile.mo, tile.r, c.v, c.rest, p.kh, p.kw, p.sh, p.sw, p.dh, p.dw, int(self.inputs > 1), c.border, *c.before, *c.after,
             c.tail, int(not self.is_in_place), int(tile.reloads), epilogue, parts, self.turns,
@@ -168,12 +168,13 @@ class PlanarPlan(Plan):
         )  # fmt: skip
         self._bias = None if bias is None else bias.copy()
         self._activation, low, high = activation_code(p.activation)
-        self._limits = np.array([low, high], real)
+        self._limits = np.array([low, high], "float64" if p.is_integer else real)
         # Of a channels-last source, neighbouring values stand for channels.
         length = p.iw + p.pw_lo + p.pw_hi + 4 * layout.lanes + layout.packed_groups * p.ic // p.g
         self._pad_row = np.full(length, p.padding_value, p.dtype)
         self._packed_rows = np.arange(layout.strip_rows, dtype=np.int64) * layout.packed_row
-        self._functions = planar_functions(real, *layout.spec)
+        # Integers wrap to the same bits with and without a sign.
+        self._functions = planar_functions(real.removeprefix("u"), *layout.spec)
         self._geometries: dict[Any, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = {}
         self._lock = new_lock()
         #: Addresses of the packed weights and of the bias, 0 if there is none.
@@ -209,6 +210,8 @@ class PlanarPlan(Plan):
         planar_run(ctl, self.threads, geometry, address(x), self.weights_address, at, self.bias_address, added)
         if target is not out:
             out[...] = target
+        if self.problem.is_integer:
+            apply_epilogue(out, activation=self.problem.activation)
 
     def geometry(self, *strides: tuple[int, ...]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return (geometry, row table) for the strides of source, result and residual, kept for the next call."""

@@ -82,7 +82,7 @@ def _corners_have_rank_1(kernel: Array, roundoff: float) -> bool:
 def separable_plan(backend: str, problem: ConvProblem, w: Array, bias: Array | None, threads: int) -> SeparablePlan | None:
     """Return the two-pass plan if the kernels have rank 1 within rounding and it pays, else None."""
     p = problem
-    is_plane_by_plane = p.ic == p.g == p.oc and p.pads_with_zeros and p.sw == 1 and not p.is_complex
+    is_plane_by_plane = p.ic == p.g == p.oc and p.pads_with_zeros and p.sw == 1 and np.dtype(p.dtype).kind == "f"
     if not is_plane_by_plane or p.kh * p.kw < LEAST_TAPS or min(p.kh, p.kw) == 1 or get_config().separable == "off":
         return None
     u = float(np.finfo(p.dtype).eps) / 2
