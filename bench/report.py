@@ -91,9 +91,24 @@ def loss_words(run: Run) -> str:
     return f"Slower than the best other library on {len(found)} of {count} cases with {thread_words(run.threads)}: {named}{more}."
 
 
-def readme_part(run: Run) -> str:
+def network_words(networks: Run | None) -> str:
+    """Return in one paragraph the times of the whole networks beside the best other library's."""
+    found = []
+    for total in networks.totals() if networks is not None else ():
+        others = [(seconds, name) for name, seconds in total.seconds.items() if name not in {"fastconv", "scipy.signal"}]
+        if others and "fastconv" in total.seconds:
+            seconds, name = min(others)
+            found.append(f"{total.title} {digits(1e3 * total.seconds['fastconv'])} ms ({name} {digits(1e3 * seconds)})")
+    if not found or networks is None:
+        return ""
+    words = f"All convolution layers of a network for one picture with {thread_words(networks.threads)}, beside the best other library: "
+    return f"{words}{', '.join(found)}.\n\n"
+
+
+def readme_part(run: Run, networks: Run | None) -> str:
     """Return what stands between the marks of README.md."""
-    return f"{summary_table(run)}\n\n{loss_words(run)} [Every case](docs/performance.md). {FEWER}\n\n{place(run)}"
+    losses_here = f"{loss_words(run)} [Every case](docs/performance.md). {FEWER}"
+    return f"{summary_table(run)}\n\n{losses_here}\n\n{network_words(networks)}{place(run)}"
 
 
 def drift_table(run: Run) -> str:
@@ -142,13 +157,14 @@ def page(run: Run, networks: Run | None) -> str:
 def main() -> int:
     """Write all of them."""
     run = Run.from_json(RESULTS)
+    networks = Run.from_json(NETWORKS) if NETWORKS.exists() else None
     CHART.write_text(chart(run), encoding="utf-8")
     SPEEDUP.write_text(speedup(run), encoding="utf-8")
-    PAGE.write_text(page(run, Run.from_json(NETWORKS) if NETWORKS.exists() else None), encoding="utf-8")
+    PAGE.write_text(page(run, networks), encoding="utf-8")
     text = README.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    README.write_text(f"{before}{BEGIN}\n{readme_part(run)}\n{END}{after}", encoding="utf-8")
+    README.write_text(f"{before}{BEGIN}\n{readme_part(run, networks)}\n{END}{after}", encoding="utf-8")
     return 0
 
 

@@ -11,6 +11,8 @@ from fastconv.cli.charts import Mark, Scale, symbol
 HEIGHT, MARGIN = 300, 22
 #: Percent of the width at the left that the words of the upward ticks have for themselves.
 GUTTER = 10.0
+#: Pixels below the top, and percent of the width, within which a tick gets no words of its own.
+NEAR_TOP, NEAR = 12, 8.0
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,16 @@ def scatter(
     for tick, label in zip(up.ticks, labels[1], strict=True):
         y = height(tick)
         parts.append(f'<line class="grid" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="t-soft" x="0" y="{y - 3:.1f}">{html.escape(label)}</text>')
+        if y > MARGIN + NEAR_TOP:
+            parts.append(f'<text class="t-soft" x="0" y="{y - 3:.1f}">{html.escape(label)}</text>')
+    last = -NEAR
     for tick, label in zip(across.ticks, labels[0], strict=True):
         x = place(tick)
         anchor = "end" if x > 97 else "middle"
         parts.append(f'<line class="grid" x1="{x:.2f}%" x2="{x:.2f}%" y1="{MARGIN}" y2="{HEIGHT}"/>')
-        parts.append(f'<text class="t-soft" x="{x:.2f}%" y="{HEIGHT + 15}" text-anchor="{anchor}">{html.escape(label)}</text>')
+        if x - last >= NEAR:
+            parts.append(f'<text class="t-soft" x="{x:.2f}%" y="{HEIGHT + 15}" text-anchor="{anchor}">{html.escape(label)}</text>')
+            last = x
     for line in lines:
         (x1, y1), (x2, y2) = ((f"{place(x):.1f}%", height(y)) for x, y in (line.start, line.end))
         parts.append(f'<line class="{line.colour}" x1="{x1}" y1="{y1:.1f}" x2="{x2}" y2="{y2:.1f}"/>')

@@ -21,7 +21,7 @@ def test_chart_tables_and_page_are_those_of_the_result_file() -> None:
     spec.loader.exec_module(report)
     run = Run.from_json(report.RESULTS)
     networks = Run.from_json(report.NETWORKS) if report.NETWORKS.exists() else None
-    assert report.readme_part(run) in report.README.read_text(encoding="utf-8")
+    assert report.readme_part(run, networks) in report.README.read_text(encoding="utf-8")
     assert report.PAGE.read_text(encoding="utf-8") == report.page(run, networks)
     assert report.CHART.read_text(encoding="utf-8") == report.chart(run)
     assert report.SPEEDUP.read_text(encoding="utf-8") == report.speedup(run)
