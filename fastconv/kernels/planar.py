@@ -12,7 +12,7 @@ the tile that read it::
 
 No padded copy is made for zero padding: rows outside the source point at one shared row of zeros, and the vectors
 at the left and right border are shifted in registers (the lanes outside become 0 and *are* multiplied, so that an
-infinite weight makes NaN there, as the definition says). Other borders, strides and narrow rows read a packed
+infinite weight makes NaN there, as the definition says), or lanes that mirror them. Other borders, strides and narrow rows read a packed
 strip (`fastconv.kernels.planar_pack`) whose rows carry their borders with them and are split by column phase.
 
 Complex numbers are taken apart while a strip is packed, are two real channels to the sums (four real products each), and are put

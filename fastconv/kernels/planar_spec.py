@@ -66,6 +66,10 @@ BIAS, RESIDUAL, ACTIVATION = 1, 2, 4
 SOURCE, RESULT = 1, 2
 
 
+#: Padding modes whose columns beyond an end of a row lie in its first or last vector, from 1 on.
+MIRRORS = ("", "symmetric", "reflect", "replicate")
+
+
 class Edge(NamedTuple):
     """A vector at the end of a row: columns by which the load of the first tap begins before the row, and ends behind it."""
 
@@ -111,6 +115,8 @@ class PlanarSpec(NamedTuple):
         channel to the sums, those of an output next to each other.
     turns : int
         Sum of `SOURCE` and `RESULT`, for those of the arrays that are channels-last, whose parts count as channels.
+    margin : int
+        What a load finds beyond the ends of a row that is read in place: 0 = zeros, else the place of a padding mode in `MIRRORS`.
     """
 
     mo: int
@@ -135,6 +141,7 @@ class PlanarSpec(NamedTuple):
     epilogue: int
     parts: int
     turns: int
+    margin: int
 
     @property
     def deinterleaves(self) -> bool:

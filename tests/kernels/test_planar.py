@@ -36,6 +36,10 @@ PROBLEMS = [
     "g2mb1ic4ih9iw41oc6kh3kw3sh1sw1ph1pw1dh1dw1:complex64:residual:NHWC",
     "g1mb1ic1ih9iw33oc5kh2kw3sh1sw1ph1pw1dh1dw1:float32:NHWC",
     "g5mb1ic65ih7iw11oc5kh2kw2sh1sw3ph1pw1dh1dw2:float64:constant=2:NHWC",
+    "g1mb1ic1ih12iw17oc1kh5kw5sh1sw1ph2pw2dh1dw1:float64:symmetric:bias",
+    "g3mb1ic3ih9iw70oc3kh3kw3sh2sw2ph1pw1dh1dw1:float32:replicate:residual",
+    "g1mb1ic1ih9iw64oc1kh3kw4sh1sw1ph1_0pw3_0dh1dw1:float32:reflect",
+    "g1mb1ic1ih12iw40oc1kh9kw3sh1sw1ph4pw0dh1dw1:float32:constant=2",
 ]
 
 

@@ -14,7 +14,7 @@ from fastconv.kernels.epilogue import activation_code, apply_epilogue
 from fastconv.kernels.planar_layout import Columns, RegisterTile, choose_tile, cut_in_place, cut_packed, load_offsets
 from fastconv.kernels.planar_pack import SLACK_VECTORS
 from fastconv.kernels.planar_run import ALIGNMENT, planar_functions, planar_run
-from fastconv.kernels.planar_spec import ACTIVATION, BIAS, PAD_ROW, RESIDUAL, RESULT, SOURCE, PlanarSpec, geometry_words
+from fastconv.kernels.planar_spec import ACTIVATION, BIAS, MIRRORS, PAD_ROW, RESIDUAL, RESULT, SOURCE, PlanarSpec, geometry_words
 from fastconv.kernels.target import Target, host
 from fastconv.kernels.threads import pool
 from fastconv.locks import new_lock
@@ -59,7 +59,7 @@ class PlanarLayout:
         self.inputs, outputs = parts * p.ic // p.g, parts * p.oc // p.g
         if tile is None:
             vectors = -(-p.ow // lanes)
-            inner = max(1, vectors - 2) if p.pw_lo + p.pw_hi and p.pads_with_zeros else vectors
+            inner = max(1, vectors - 2) if p.pw_lo + p.pw_hi and (p.pads_with_zeros or p.padding_mode in MIRRORS) else vectors
             tile = choose_tile((p.kh, p.kw), (p.sh, p.sw), (self.inputs, outputs), (p.oh, vectors, inner), target, parts)
         self.tile = tile
         self.turns = (SOURCE * (p.ic > 1) + RESULT * (p.oc > 1)) * p.channels_last
@@ -71,7 +71,7 @@ class PlanarLayout:
         epilogue = BIAS * p.has_bias + RESIDUAL * p.has_residual + ACTIVATION * (p.activation is not None and not p.is_integer)
         self.spec = PlanarSpec(
             tile.mo, tile.r, c.v, c.rest, p.kh, p.kw, p.sh, p.sw, p.dh, p.dw, int(self.inputs > 1), c.border, *c.before, *c.after,
-            c.tail, int(not self.is_in_place), int(tile.reloads), epilogue, parts, self.turns,
+            c.tail, int(not self.is_in_place), int(tile.reloads), epilogue, parts, self.turns, self._margin,
         )  # fmt: skip
         self.planes, self.blocks = parts * p.oc // tile.mo, outputs // tile.mo
         self.row_span = (p.kh - 1) * p.dh + 1
@@ -81,10 +81,18 @@ class PlanarLayout:
     def _columns_in_place(self) -> Columns | None:
         p = self.problem
         deinterleaves = p.sw == 2 and p.dw == 1 and self.tile.mo == 1
-        if self.parts > 1 or self.turns & SOURCE or not p.pads_with_zeros or (p.sw != 1 and not deinterleaves) or p.kw > 32:
+        self._margin = 0
+        if self.parts > 1 or self.turns & SOURCE or (p.sw != 1 and not deinterleaves) or p.kw > 32:
             return None
         offsets = load_offsets(p.kw, p.dw, self.lanes, deinterleaves=deinterleaves)
-        return cut_in_place(p.ow, p.iw, p.pw_lo, p.sw, offsets, self.lanes, self.tile.v)
+        cut = cut_in_place(p.ow, p.iw, p.pw_lo, p.sw, offsets, self.lanes, self.tile.v)
+        if cut is None or p.pads_with_zeros or cut.border == 0:
+            return cut
+        # The first and the last whole vector of a row hold what is mirrored beyond its ends.
+        if p.padding_mode not in MIRRORS or cut.border == 1 or max(*cut.before, *cut.after) >= self.lanes:
+            return None
+        self._margin = MIRRORS.index(p.padding_mode)
+        return cut
 
     def _set_packed_row(self) -> None:
         """Find the form of a packed row: bytes of a phase, of a part and of all channels, start of the slack, margins."""
@@ -123,8 +131,10 @@ class PlanarLayout:
             per_plane = max(-(-wanted // p.g), -(-p.oh // max(rows, 1)))
             self.chunks = p.g
         if not self.is_in_place:
-            # Neighbouring strips both pack the rows they share: let that be a small part.
-            per_plane = min(per_plane, max(1, p.oh * p.sh // (4 * self.row_span)))
+            # Neighbouring strips both pack the rows they share: let that be a small part of the packing or, at the cost of
+            # four products for a packed number, of the products.
+            products = p.oh * self.blocks * tile.mo * p.kh * p.kw
+            per_plane = min(per_plane, max(1, p.oh * p.sh // (4 * self.row_span), products // (64 * self.row_span)))
         self.strips = max(1, min(per_plane, row_blocks // 2))
         strip_rows = -(-row_blocks // self.strips) * tile.r
         self.strip_rows = (strip_rows - 1) * p.sh + self.row_span
