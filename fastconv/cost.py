@@ -6,6 +6,8 @@ from fastconv.backends.base import Work
 from fastconv.machine import COPY_NBYTES, Machine
 from fastconv.problem import ConvProblem
 
+#: Sizes at which the bandwidth is measured that lie beyond a core's own caches.
+SHARED_NBYTES = [COPY_NBYTES[name] for name in ("cache_bandwidth", "far_bandwidth", "bandwidth")]
 #: Share of a stream that is waited for however long the arithmetic takes. Measured: bench/winograd_layers.py.
 STREAM_SHOWN = 0.25
 
@@ -23,7 +25,7 @@ def predicted_s(work: Work, problem: ConvProblem, machine: Machine, threads: int
     seconds = computing + work.nbytes / bandwidth + work.calls * machine.call_s
     if work.streamed_nbytes:
         # A stream read once a call throws itself out of a cache that it exceeds: there is no rate between.
-        level = COPY_NBYTES["cache_bandwidth" if work.streamed_nbytes <= COPY_NBYTES["cache_bandwidth"] else "bandwidth"]
+        level = next((size for size in SHARED_NBYTES if work.streamed_nbytes <= size), SHARED_NBYTES[-1])
         reading = work.streamed_nbytes / machine.bandwidth_within(level, share)
         seconds += max(STREAM_SHOWN * reading, reading - computing)
     if not is_prepared:

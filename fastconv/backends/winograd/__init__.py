@@ -12,12 +12,14 @@ from fastconv.backends.winograd.layout import BLOCK_TILES, Layout
 from fastconv.backends.winograd.plan import WinogradPlan
 from fastconv.backends.winograd.variants import VARIANTS, Variant
 from fastconv.kernels.points import Bilinear, Matrix
+from fastconv.kernels.winograd_products import tile_heights
 from fastconv.machine import Machine
 from fastconv.plans import Plan
 from fastconv.problem import ConvProblem
 
-#: Share of the FMA peak that the products reach (0.82 to 0.88 on Zen 1).
-PRODUCT_EFFICIENCY = 0.85
+#: Share of the FMA peak that the products reach: 0.82 to 0.88 on Zen 1, 0.90 to 0.97 with AVX-512 on Zen 5. The last column of
+#: bench/winograd_layers.py; errors and regret of the model: bench/regret.py.
+PRODUCT_EFFICIENCY = 0.93
 #: Flops at the FMA peak that pass in the time of one vector instruction of a transform, per lane, loads and stores
 #: included: 0.6 cycles where the peak is two multiply-adds a cycle (Zen 3), 1.2 where it is one (Zen 1).
 FLOPS_PER_INSTRUCTION = 2.5
@@ -85,8 +87,9 @@ class Winograd(Algorithm):
         data, output = _transform_instructions(layout.along_h, layout.along_w)
         lanes = machine.target.lanes(p.itemsize)
         tiles, outputs = layout.tiles, layout.panels * layout.tile.columns
-        rows = max(layout.block_tiles, 4)
-        waste = (-(-rows // 2) * 2) / max(layout.block_tiles, 1) if layout.block_tiles < layout.rows else 1.0
+        heights = tile_heights(layout.tile)
+        unit = heights[1] - heights[0] if len(heights) > 1 else heights[0]
+        waste = max(-(-layout.block_tiles // unit) * unit, heights[0]) / max(layout.block_tiles, 1)
         products = 2.0 * p.g * self.variant.xis * tiles * layout.channels * outputs
         transforms = FLOPS_PER_INSTRUCTION * p.g * tiles * (data * layout.ldv + output * -(-layout.outputs // lanes) * lanes)
         u_nbytes = float(p.g * self.variant.xis * layout.channels * outputs * p.itemsize)
