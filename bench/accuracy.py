@@ -27,6 +27,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "accuracy.md"
 CHART = PAGE.parent / "_static" / "winograd_error_time.svg"
 BEGIN, END = "<!-- begin winograd (bench/accuracy.py) -->", "<!-- end winograd -->"
 CHANNELS, OUTPUTS, EXTENT, SEED = (16, 64, 192, 256, 512), 8, 20, 20261122
+#: Pixels between two lines of words in the chart, and of a letter at most.
+LINE_HEIGHT, LETTER_WIDTH = 14, 7.5
 #: What the reference is summed in: at least 11 bits more, which leaves the errors three right digits.
 WIDER = {"float32": "float64", "float64": "longdouble"}
 BY_NAME = {a.name: a for a in ALGORITHMS if isinstance(a, Winograd)}
@@ -116,14 +118,19 @@ def chart() -> str:
         plan = algorithm.make_plan(p, w)
         points.append((algorithm.name, best_s(lambda plan=plan: plan(x)) * 1e3, errors(algorithm, (3, 3), 64, "float32")[2]))
     longest, largest = max(t for _, t, _ in points) * 1.2, max(e for *_, e in points) * 1.2
-    marks = []
-    for name, ms, error in points:
+    marks, line, right = [], 0.0, 0.0
+    for name, ms, error in sorted(points, key=lambda point: -point[2]):
         cx, cy = 60 + 480 * ms / longest, 260 - 220 * error / largest
-        marks.append(f'<circle cx="{cx:.0f}" cy="{cy:.0f}" r="5" fill="none" stroke="#06c" stroke-width="2"/>')
-        marks.append(f'<text x="{cx + 9:.0f}" y="{cy + 4:.0f}">{name}: {ms:.2f} ms, {error:.1f}</text>')
+        words = f"{name}: {ms:.2f} ms, {error:.1f}"
+        line = max(cy + 4, line + LINE_HEIGHT) if cx < right else cy + 4  # words keep apart where the points do not
+        right = cx + LETTER_WIDTH * len(words)
+        marks.append(f'<circle cx="{cx:.0f}" cy="{cy:.0f}" r="5" fill="none" stroke="var(--mark)" stroke-width="2"/>')
+        marks.append(f'<text x="{cx + 9:.0f}" y="{line:.0f}">{words}</text>')
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 310" font-family="sans-serif" font-size="13">\n'
-        '<path d="M60 20V260H600" fill="none" stroke="#444"/>\n'
+        "<style>svg { --ink: #1b1f24; --card: #fff; --mark: #06c; }\n@media (prefers-color-scheme: dark) "
+        "{ svg { --ink: #e8eaec; --card: #0d1117; --mark: #5cc2ee; } } text { fill: var(--ink); }</style>\n"
+        '<rect width="720" height="310" rx="8" fill="var(--card)"/>\n<path d="M60 20V260H600" fill="none" stroke="var(--ink)"/>\n'
         '<text x="60" y="14">RMS error / that of plain summation</text><text x="470" y="285">ms, one thread (from 0)</text>\n'
         + "\n".join(marks) + "\n</svg>\n"
     )  # fmt: skip

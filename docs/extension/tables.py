@@ -28,7 +28,7 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> nodes.Node:
                 row += nodes.entry("", nodes.paragraph("", "", text))
             part += row
         group += part
-    wrapper = nodes.container(classes=["wide"])
+    wrapper = nodes.container(classes=["wide", "variants"])
     wrapper += nodes.table("", group)
     return wrapper
 
