@@ -30,7 +30,7 @@ from fastconv.kernels.winograd import block_of, transform_data
 from fastconv.kernels.winograd_products import multiply_panels
 from fastconv.planner import decide
 
-RIVALS = ("ncnn", "onnxruntime", "torch")
+RIVALS = ("ncnn", "onnxruntime", "openvino", "torch")
 RATIOS = ("best other / standard", "/ fastest", "torch / standard", "/ fastest")
 
 
