@@ -31,7 +31,7 @@ from fastconv.problem import ConvProblem
 #: 1.15 over the dense layers of the benchmark suite (bench/direct_layers.py --dense --model).
 SHOWN_TRAFFIC = 0.5
 #: What a call does in Python, in calls into a kernel: tables looked up, a record of addresses and strides filled.
-PYTHON_CALLS = 5
+PYTHON_CALLS = 3
 
 
 class Dense(Algorithm):

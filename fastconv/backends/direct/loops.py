@@ -22,6 +22,8 @@ TASK_MACS = 200_000
 #: tap of one row costs besides, in flops at the peak: ``pytest bench/test_layers.py -k loops`` shows both.
 LOOPS_EFFICIENCY = 0.16
 TAP_FLOPS = 3000
+#: What a call does in Python, in calls into a kernel: Numba takes the arrays apart. Least times of bench/regret.py --random.
+PYTHON_CALLS = 10
 
 
 class Loops(Algorithm):
@@ -41,7 +43,10 @@ class Loops(Algorithm):
         """Return the definition's flops at the rate of loops that load each operand."""
         p = problem
         taps = p.mb * p.oc * p.oh * p.reduction
-        return Work(flops=p.flops / LOOPS_EFFICIENCY + TAP_FLOPS * taps, nbytes=p.x_nbytes + p.out_nbytes, parallelism=p.mb * p.oc * p.oh)
+        tasks = p.mb * p.oc * -(-p.oh // _block(p))
+        return Work(
+            flops=p.flops / LOOPS_EFFICIENCY + TAP_FLOPS * taps, nbytes=p.x_nbytes + p.out_nbytes, calls=PYTHON_CALLS, parallelism=tasks
+        )
 
     def workspace_nbytes(self, problem: ConvProblem, threads: int, max_workspace: int | None) -> int | None:
         """Return a row of sums per thread; see `Algorithm.workspace_nbytes`."""
@@ -74,6 +79,11 @@ def _accumulator(problem: ConvProblem) -> np.dtype[Any]:
     return np.dtype({"i": np.int64, "u": np.uint64}.get(np.dtype(problem.dtype).kind, problem.dtype))
 
 
+def _block(problem: ConvProblem) -> int:
+    """Return the rows of the result that make a task."""
+    return max(1, min(problem.oh, TASK_MACS // max(1, problem.ow * problem.reduction)))
+
+
 class _LoopsPlan(Plan):
     def __init__(self, backend: str, problem: ConvProblem, w: Array, bias: Array | None, threads: int) -> None:
         p = problem
@@ -85,7 +95,7 @@ class _LoopsPlan(Plan):
         self._zero = np.zeros(0, accumulator)
         self._fill = np.asarray(p.padding_value, accumulator)[()]
         self._geometry = (p.ic // p.g, p.oc // p.g, p.sh, p.sw, p.dh, p.dw, p.pw_lo, p.iw)
-        self._block = max(1, min(p.oh, TASK_MACS // max(1, p.ow * p.reduction)))
+        self._block = _block(p)
 
     def execute(self, x: Array, residual: Array | None, out: Array) -> None:
         p = self.problem

@@ -18,9 +18,10 @@ from fastconv.problem import DTYPES, ConvProblem
 
 #: Channels per group up to which a tile of whole rows competes with a matrix product.
 FEW_CHANNELS = 4
-#: Share of the FMA peak of a register tile's inner loop, and cycles beside it per vector of results.
-INNER_EFFICIENCY = 0.85
-VECTOR_CYCLES = 1.7
+#: Share of the FMA peak of a register tile's inner loop, and cycles beside it per vector of results: between what ``python
+#: bench/fit_model.py direct.planar INNER_EFFICIENCY,VECTOR_CYCLES,ROW_CYCLES`` finds with AVX-512 and what held on AVX2.
+INNER_EFFICIENCY = 0.93
+VECTOR_CYCLES = 1.0
 #: The same loop with rows of stride 2 taken apart in registers.
 DEINTERLEAVE_EFFICIENCY = 0.42
 #: Time of a vector's product and sum of integers of so many bytes, in fused multiply-adds: times of layers in these dtypes.
@@ -31,8 +32,11 @@ PACK_CYCLES, PACK_ELEMENT_CYCLES = 1.5, 3.0
 TURN_CYCLES = 8.0
 #: Time of a pixel at the border of a channels-last row, whose columns are looked up, in pixels inside: of tiles of one pixel and of more.
 BORDER_PIXEL_COST = 2.5, 1.3
-#: Cycles per row of the result and per plane beside its vectors.
-ROW_CYCLES, PLANE_CYCLES = 6.0, 60.0
+#: Cycles per row of the result beside its vectors, and per plane.
+ROW_CYCLES = 4.0
+PLANE_CYCLES = 60.0
+#: What a call does in Python, in calls into a kernel: geometry looked up, arrays described. Least times of bench/regret.py --random.
+PYTHON_CALLS = 2
 
 
 class PlanarAlgorithm(Algorithm):
@@ -51,6 +55,7 @@ class PlanarAlgorithm(Algorithm):
         return Work(
             flops=cycles * per_cycle,
             nbytes=nbytes,
+            calls=PYTHON_CALLS,
             setup_nbytes=2 * p.w_nbytes,
             parallelism=tasks,
         )
@@ -145,7 +150,9 @@ def _channels_work(problem: ConvProblem) -> Work:
     per_pixel = taps / 2 / INNER_EFFICIENCY + VECTOR_CYCLES
     cycles = p.mb * blocks * p.oh * (pixels * per_pixel + ROW_CYCLES)
     nbytes = p.x_nbytes + p.out_nbytes * (2 if p.has_residual else 1)
-    return Work(flops=cycles * 4.0 * layout.lanes, nbytes=nbytes, setup_nbytes=2 * p.w_nbytes, parallelism=p.mb * layout.strips)
+    return Work(
+        flops=cycles * 4.0 * layout.lanes, nbytes=nbytes, calls=PYTHON_CALLS, setup_nbytes=2 * p.w_nbytes, parallelism=p.mb * layout.strips
+    )  # fmt: skip
 
 
 @functools.lru_cache(maxsize=512)

@@ -13,6 +13,7 @@ from fastconv.backends.fft.accuracy import normwise_bound
 from fastconv.backends.fft.plane_tiling import best_plane_tiling, is_line, largest_plane_points, line_reason
 from fastconv.backends.fft.tiles import (
     FLOPS_PER_LANE_AND_CYCLE,
+    PYTHON_CALLS,
     SMALL_ARRAYS_NBYTES,
     SPECTRA_NBYTES,
     TilesPlan,
@@ -68,7 +69,7 @@ class PlaneFFT(Algorithm):
         per_cycle = FLOPS_PER_LANE_AND_CYCLE * lanes
         tiles = problem.oc * t.items
         return Work(
-            flops=t.cycles * per_cycle, nbytes=float(problem.x_nbytes + problem.out_nbytes), calls=1,
+            flops=t.cycles * per_cycle, nbytes=float(problem.x_nbytes + problem.out_nbytes), calls=PYTHON_CALLS,
             setup_flops=t.cycles / (2 * tiles) * problem.oc * per_cycle, setup_nbytes=2.0 * t.spectra_nbytes,
             parallelism=tiles * t.height // lanes,
         )  # fmt: skip

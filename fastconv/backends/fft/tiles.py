@@ -41,6 +41,8 @@ from fastconv.problem import ConvProblem
 SPECTRA_NBYTES = 256 * 2**20
 #: Flops of a cycle at the peak: two FMAs of `lanes`.
 FLOPS_PER_LANE_AND_CYCLE = 4
+#: What a call does in Python, in calls into a kernel: tiles described, scratch memory taken. Least times of bench/regret.py --random.
+PYTHON_CALLS = 10
 ALIGNMENT = 64
 
 
@@ -89,7 +91,7 @@ class TilesFFT(Algorithm):
         setup = weight_slots / 2 * points * (stages + 4) * 6.0 * per_cycle
         in_slots, _, _ = channels.slots(t.place, lanes)
         return Work(
-            flops=t.cycles * per_cycle, nbytes=float(problem.x_nbytes + problem.out_nbytes), calls=1,
+            flops=t.cycles * per_cycle, nbytes=float(problem.x_nbytes + problem.out_nbytes), calls=PYTHON_CALLS,
             setup_flops=setup, setup_nbytes=2.0 * t.spectra_nbytes, parallelism=max(1, t.items * in_slots // 2),
         )  # fmt: skip
 

@@ -12,17 +12,20 @@ from fastconv.backends.winograd.layout import BLOCK_TILES, Layout
 from fastconv.backends.winograd.plan import WinogradPlan
 from fastconv.backends.winograd.variants import VARIANTS, Variant
 from fastconv.kernels.points import Bilinear, Matrix
-from fastconv.kernels.winograd_products import tile_heights
+from fastconv.kernels.winograd_products import SUM_CHANNELS, tile_heights
 from fastconv.machine import Machine
 from fastconv.plans import Plan
 from fastconv.problem import ConvProblem
 
-#: Share of the FMA peak that the products reach: 0.82 to 0.88 on Zen 1, 0.90 to 0.97 with AVX-512 on Zen 5. The last column of
-#: bench/winograd_layers.py; errors and regret of the model: bench/regret.py.
-PRODUCT_EFFICIENCY = 0.93
+# By ``python bench/fit_model.py winograd PRODUCT_EFFICIENCY,TILE_CYCLES,FLOPS_PER_INSTRUCTION`` over all layers and random problems on
+# Zen 5, AVX-512: 1.08, 18, 2.98 (predicted / measured 0.90 to 1.09); rounded, with the first kept below the peak.
+#: Share of the FMA peak that the products reach inside a register tile.
+PRODUCT_EFFICIENCY = 0.97
+#: Cycles of a register tile of a product beside its multiply-adds: sums begun and stored, addresses.
+TILE_CYCLES = 20.0
 #: Flops at the FMA peak that pass in the time of one vector instruction of a transform, per lane, loads and stores
-#: included: 0.6 cycles where the peak is two multiply-adds a cycle (Zen 3), 1.2 where it is one (Zen 1).
-FLOPS_PER_INSTRUCTION = 2.5
+#: included: 0.7 cycles where the peak is two multiply-adds a cycle.
+FLOPS_PER_INSTRUCTION = 2.8
 #: Share of U that blocks after the first wait for, which find it in the last-level cache or on its way there. Measured:
 #: bench/winograd_layers.py.
 READ_AGAIN_SHARE = 0.15
@@ -92,6 +95,8 @@ class Winograd(Algorithm):
         waste = max(-(-layout.block_tiles // unit) * unit, heights[0]) / max(layout.block_tiles, 1)
         products = 2.0 * p.g * self.variant.xis * tiles * layout.channels * outputs
         transforms = FLOPS_PER_INSTRUCTION * p.g * tiles * (data * layout.ldv + output * -(-layout.outputs // lanes) * lanes)
+        strips = (tiles / max(1, layout.block_tiles)) * -(-layout.block_tiles // heights[-1])
+        sums = p.g * self.variant.xis * strips * layout.panels * -(-layout.channels // SUM_CHANNELS)
         u_nbytes = float(p.g * self.variant.xis * layout.channels * outputs * p.itemsize)
         blocks = max(1.0, tiles / max(1, layout.block_tiles))
         # At the rate of U, which is larger than source, weights and result and read more slowly.
@@ -99,7 +104,7 @@ class Winograd(Algorithm):
         again = READ_AGAIN_SHARE * u_nbytes * (blocks - 1) * rates
         copies = 2.0 * (problem.x_nbytes + problem.out_nbytes) if problem.is_complex else 0.0
         return Work(
-            flops=products * waste / PRODUCT_EFFICIENCY + transforms,
+            flops=products * waste / PRODUCT_EFFICIENCY + sums * TILE_CYCLES * 4.0 * lanes + transforms,
             nbytes=p.x_nbytes + p.out_nbytes + again + copies,
             streamed_nbytes=u_nbytes,
             calls=PYTHON_CALLS,
