@@ -27,8 +27,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "accuracy.md"
 CHART = PAGE.parent / "_static" / "winograd_error_time.svg"
 BEGIN, END = "<!-- begin winograd (bench/accuracy.py) -->", "<!-- end winograd -->"
 CHANNELS, OUTPUTS, EXTENT, SEED = (16, 64, 192, 256, 512), 8, 20, 20261122
-#: Pixels between two lines of words in the chart, and of a letter at most.
-LINE_HEIGHT, LETTER_WIDTH = 14, 7.5
+#: Pixels between two lines of words in the chart, and of a letter in the mean.
+LINE_HEIGHT, LETTER_WIDTH = 14, 6.2
 #: What the reference is summed in: at least 11 bits more, which leaves the errors three right digits.
 WIDER = {"float32": "float64", "float64": "longdouble"}
 BY_NAME = {a.name: a for a in ALGORITHMS if isinstance(a, Winograd)}
@@ -123,7 +123,7 @@ def chart() -> str:
         cx, cy = 60 + 480 * ms / longest, 260 - 220 * error / largest
         words = f"{name}: {ms:.2f} ms, {error:.1f}"
         line = max(cy + 4, line + LINE_HEIGHT) if cx < right else cy + 4  # words keep apart where the points do not
-        right = cx + LETTER_WIDTH * len(words)
+        right = cx + 9 + LETTER_WIDTH * len(words)
         marks.append(f'<circle cx="{cx:.0f}" cy="{cy:.0f}" r="5" fill="none" stroke="var(--mark)" stroke-width="2"/>')
         marks.append(f'<text x="{cx + 9:.0f}" y="{line:.0f}">{words}</text>')
     return (
