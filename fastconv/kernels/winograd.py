@@ -48,6 +48,7 @@ GEOMETRY = np.dtype(
             *("lanes", "nr", "rows", "panels", "panels_at_once"),  # the micro-kernel
             *("shares_blocks", "panels_per_task", "channels_per_task"),  # how threads share the work
             *("ldv", "v_step", "m_step", "row_step", "half_step", "out_step"),  # strides in scratch memory
+            *("u_step",),  # between the xi of U
             *("v_size", "private_size", "half_at", "m_at", "out_at", "check_at"),  # its parts
             *("weights", "u", "bias", "fill", "limits", "code"),  # addresses, and the activation's code
         )
@@ -222,13 +223,13 @@ def _products(
     m = base + (private + g.m_at) * size
     out, check = private + g.out_at, private + g.check_at
     planes = base + (check + g.lanes) * size
-    panel_nbytes = g.channels * g.nr * size
+    panel_nbytes, u_nbytes = g.channels * g.nr * size, g.u_step * size
     for first in range(panels[0], panels[1], g.panels_at_once):
         count = min(g.panels_at_once, panels[1] - first)
         following = first + count if first + count < panels[1] else panels[0]
         for xi in range(xis):
-            u = g.u + ((group * xis + xi) * g.panels + first) * panel_nbytes
-            after = u + g.panels * panel_nbytes if xi + 1 < xis else g.u + (group * xis * g.panels + following) * panel_nbytes
+            u = g.u + (group * xis + xi) * u_nbytes + first * panel_nbytes
+            after = u + u_nbytes if xi + 1 < xis else g.u + group * xis * u_nbytes + following * panel_nbytes
             multiply_panels(
                 like, v + xi * g.v_step * size, g.ldv, u, after, m + xi * g.m_step * size, xis * g.m_step, tiles, g.channels, count,
                 g.nr, g.rows, heights,

@@ -19,7 +19,7 @@ CHANNELS_AT_ONCE = 64
 @jit
 def _panel_task(
     i: int, _tid: int, like: Any, transform: int, weights: int, u: int,
-    xis: int, outputs: int, channels: int, taps: int, nr: int, lanes: int,
+    xis: int, xi_step: int, outputs: int, channels: int, taps: int, nr: int, lanes: int,
 ) -> None:  # fmt: skip
     """Transform one panel of output channels of one group."""
     size = like.itemsize
@@ -27,7 +27,6 @@ def _panel_task(
     group, panel = divmod(i, panels)
     strip = np.empty((CHANNELS_AT_ONCE * taps + lanes) * lanes, like.dtype)
     per_output = channels * taps
-    xi_step = panels * channels * nr
     for first in range(0, channels, CHANNELS_AT_ONCE):
         count = min(CHANNELS_AT_ONCE, channels - first)
         for lane in range(0, nr, lanes):
@@ -43,7 +42,7 @@ def _panel_task(
 @jit
 def transform_weights(
     ctl: int, threads: int, like: Any, transform: int, weights: int, u: int,
-    groups: int, xis: int, outputs: int, channels: int, taps: int, nr: int, lanes: int,
+    groups: int, xis: int, xi_step: int, outputs: int, channels: int, taps: int, nr: int, lanes: int,
 ) -> None:  # fmt: skip
     """Write U ``[group][xi][panel][channel][nr]``; output channels that fill up the last panel are 0.
 
@@ -58,7 +57,9 @@ def transform_weights(
         Addresses of the weights (OC, IC/G, KH, KW), contiguous, and of U.
     groups, xis, outputs, channels, taps, nr, lanes : int
         Extents; channels and outputs per group, ``taps = KH*KW``.
+    xi_step : int
+        Elements from one xi to the next: more than the panels take where their size would put all xi on the same cache sets.
     """
     panels = (outputs + nr - 1) // nr
-    arguments = (like, transform, weights, u, xis, outputs, channels, taps, nr, lanes)
+    arguments = (like, transform, weights, u, xis, xi_step, outputs, channels, taps, nr, lanes)
     parallel_for(ctl, threads, groups * panels, _panel_task, arguments)

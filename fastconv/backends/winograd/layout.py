@@ -77,6 +77,7 @@ class Layout:
         xis = self.along_h.alpha * self.along_w.alpha
         self.band_blocks, self.column_blocks = band_blocks, column_blocks
         self.ldv = -(-self.channels // self.lanes) * self.lanes
+        self.u_step = step(self.panels * self.channels * self.tile.columns)
         self.v_step, self.m_step = step(tiles * self.ldv), step(tiles * self.tile.columns)
         self.panels_at_once = min(PANELS_AT_ONCE, self.panels)
         cols = self.dw * ((columns - 1) * self.along_w.m * self.sw + self.along_w.span)

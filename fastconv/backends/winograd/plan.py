@@ -30,7 +30,7 @@ class WinogradPlan(Plan):
             )
         along_h, along_w = variant.along_height, variant.along_width
         dtype, nr, per_line = np.dtype(p.dtype), layout.tile.columns, 64 // p.itemsize
-        u_size = p.g * variant.xis * layout.panels * layout.channels * nr
+        u_size = p.g * variant.xis * layout.u_step
         u = np.empty(u_size + per_line, dtype)
         self._u = u[-(address(u) // p.itemsize) % per_line :][:u_size]
         self._w = np.require(w, requirements=("C", "A"))  # for tiles that are computed again
@@ -65,7 +65,7 @@ class WinogradPlan(Plan):
             "shares_blocks": layout.shares_blocks, "panels_per_task": layout.panels_per_task,
             "channels_per_task": layout.channels_per_task,
             "ldv": layout.ldv, "v_step": layout.v_step, "m_step": layout.m_step, "row_step": layout.row_step,
-            "half_step": layout.row_step, "out_step": layout.out_step,
+            "half_step": layout.row_step, "out_step": layout.out_step, "u_step": layout.u_step,
             "v_size": layout.v_size, "private_size": layout.private_size, "half_at": layout.half_at, "m_at": layout.m_at,
             "out_at": layout.out_at, "check_at": layout.check_at,
             "weights": address(self._w), "u": address(self._u), "bias": address(self._bias), "fill": address(self._fill),
@@ -74,7 +74,7 @@ class WinogradPlan(Plan):
         self._geometry = np.array([tuple(int(values[name]) for name in GEOMETRY.names or ())], GEOMETRY)
         transform_weights(
             pool.handle(threads), threads, self._like, functions.weights, address(self._w), address(self._u),
-            p.g, variant.xis, layout.outputs, layout.channels, p.kh * p.kw, nr, layout.lanes,
+            p.g, variant.xis, layout.u_step, layout.outputs, layout.channels, p.kh * p.kw, nr, layout.lanes,
         )  # fmt: skip
 
     def execute(self, x: Array, residual: Array | None, out: Array) -> None:
