@@ -168,6 +168,20 @@ def test_a_layer_keeps_its_own_copy_and_forgets_old_shapes() -> None:
 
 
 @pytest.mark.plain
+def test_a_layer_keeps_no_more_packed_bytes_than_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = fastconv.Conv2d(W)
+    one = layer.plan_for((1, 4, 9, 9)).packed_nbytes
+    monkeypatch.setattr("fastconv.layer.PLANS_NBYTES", 3 * one)
+    for width in range(10, 20):
+        layer.plan_for((1, 4, 9, width))
+        assert sum(plan.packed_nbytes for plan in layer._plans.values()) <= 3 * one
+    assert len(layer._plans) > 1
+    monkeypatch.setattr("fastconv.layer.PLANS_NBYTES", 0)
+    layer.plan_for((1, 4, 9, 20))
+    assert len(layer._plans) == 1
+
+
+@pytest.mark.plain
 def test_a_layer_gives_the_same_as_the_function() -> None:
     layer = fastconv.Conv2d(
         W[:, :2], BIAS, (2, 1), ((1, 0), (2, 2)), (1, 2), 2, padding_mode="reflect", flip_kernel=True, activation=(-5, 20)
