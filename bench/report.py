@@ -26,6 +26,8 @@ WIDTH = 860
 COLOURS = ("p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7")
 #: Losses that README.md names; all of them are on the performance page.
 NAMED_LOSSES = 8
+#: Below this share of the highest peak with several threads, they count as having shared a core.
+SHARED = 0.6
 METHOD = """Each call takes a NumPy array (NCHW) and returns one; weights are prepared outside the timing where the library can. All
 candidates of a case run in one process and take turns in five rounds, with the same waking calls, each after the threads of the one
 before have stopped spinning. Times are medians. GFLOP/s count the multiplications and additions of the definition.
@@ -121,6 +123,22 @@ def drift_table(run: Run) -> str:
     return table_of(("dtype", "threads", "looks", "highest GFLOP/s", "middle", "lowest"), rows)
 
 
+def drift_words(run: Run) -> str:
+    """Return how often all threads together were no faster than half of them, if they ever were."""
+    found = []
+    for key, looks in run.peak_looks.items():
+        dtype, _, count = key.partition(", ")
+        slow = sum(look < SHARED * max(looks) for look in looks)
+        if int(count) > 1 and slow:
+            found.append(f"{slow} of {len(looks)} in {dtype}")
+    if not found:
+        return ""
+    words = f"In some looks with several threads ({', '.join(found)}) the cores together gave less than {SHARED:g} of the highest, "
+    return (
+        f"{words}as cores do that the host of a virtual machine has put on one; cases measured at such a time show no gain by threads.\n\n"
+    )
+
+
 def bandwidth_table(run: Run) -> str:
     """Return the measured copies per level of memory."""
     found = run.machine.get("bandwidths_gb_per_s", {})
@@ -144,7 +162,7 @@ def page(run: Run, networks: Run | None) -> str:
             "## Whole networks\n\nThe convolution layers of a network for one picture, each as often as it occurs. A library is missing "
             f"where it does not compute every layer.\n\n{totals_table(networks)}\n\n{place(networks)}"
         )
-    parts.append(f"## How it was measured\n\n{METHOD}\n\n{drift_table(run)}")
+    parts.append(f"## How it was measured\n\n{METHOD}\n\n{drift_words(run)}{drift_table(run)}")
     if run.machine.get("bandwidths_gb_per_s"):
         parts.append(bandwidth_table(run))
     parts.append("## Every case")
