@@ -12,10 +12,8 @@ from fastconv.backends.direct.dense_plan import (
     DensePlan,
     geometry_of,
     parts_of,
-    planned_layout,
-    planned_tasks,
+    planned_layouts,
     real_dtype,
-    region_layouts,
     scratch_nbytes,
 )
 from fastconv.errors import UnsupportedProblem
@@ -57,7 +55,7 @@ class Dense(Algorithm):
             calls=PYTHON_CALLS,
             setup_flops=weights / np.dtype(real_dtype(p)).itemsize * 2 * per_cycle / 4,
             setup_nbytes=2 * weights,
-            parallelism=max(1, planned_tasks(p, machine.cores)),
+            parallelism=max(1, sum(layout.tasks for layout in planned_layouts(p, machine.cores))),
         )
 
     def workspace_nbytes(self, problem: ConvProblem, threads: int, max_workspace: int | None) -> int | None:
@@ -98,7 +96,7 @@ def _modelled(problem: ConvProblem, target_name: str) -> tuple[float, float]:
     tile = register_tile(itemsize)
     lanes = tile.columns // tile.vectors
     amount = 0.0
-    for layout in region_layouts(p, 1) or (planned_layout(p, 1),):
+    for layout in planned_layouts(p, 1):
         r = g if layout.region is None else layout.region.geometry
         depth, pieces = r.ic * r.kh * r.kw, int(layout.fields[dense_fields.STEPS])
         amount += p.mb * p.g * cycles(r.oh * r.ow, r.oc, depth, pieces, tile, is_pixels=layout.is_pixels) + layout.tasks * TASK_CYCLES

@@ -82,9 +82,10 @@ def region_layouts(problem: ConvProblem, threads: int) -> tuple[DenseLayout, ...
     )
 
 
-def planned_tasks(problem: ConvProblem, threads: int) -> int:
-    """Return the number of tasks of a call."""
-    return sum(layout.tasks for layout in region_layouts(problem, threads) or (planned_layout(problem, threads),))
+def planned_layouts(problem: ConvProblem, threads: int, *, is_finite: bool = True) -> tuple[DenseLayout, ...]:
+    """Return the layouts of the rectangles, or else the planned one of the whole; rectangles need weights that are all finite."""
+    rectangles = region_layouts(problem, threads) if is_finite else ()
+    return rectangles or (planned_layout(problem, threads),)
 
 
 @functools.lru_cache(maxsize=512)
@@ -126,8 +127,9 @@ class DensePlan(Plan):
         self._limits = np.array([low, high, pad.real, pad.imag], real)
         self._rows, self._columns = p.row_index(), p.col_index()
         # A weight that is not finite makes NaN of the zeros beyond the border.
-        self._regions = region_layouts(p, threads) if regions_of(p) and bool(np.isfinite(w).all()) else ()
-        layout = (*self._regions, planned_layout(p, threads))[0]
+        self._planned = planned_layouts(p, threads, is_finite=not regions_of(p) or bool(np.isfinite(w).all()))
+        layout = self._planned[0]
+        rectangles = f"{len(self._planned)} rectangles, " if layout.region is not None else ""
         self._is_pixels = layout.is_pixels
         self._functions = functions(real, is_pixels=layout.is_pixels)
         self._weights = pack_weights(layout, self._functions, real_weights(w) if p.is_complex else w)
@@ -136,8 +138,7 @@ class DensePlan(Plan):
         super().__init__(
             backend, p, threads=threads, workspace_nbytes=threads * scratch_nbytes(p, threads), packed_nbytes=self._weights.nbytes,
             description=f"{'re and im as channels, ' if p.is_complex else ''}{'pixels' if layout.is_pixels else 'channels'} in vectors, "
-            f"{'read in place' if layout.in_place else 'strips'}, {f'{len(self._regions)} rectangles, ' * bool(self._regions)}"
-            f"{sum(part.tasks for part in self._regions or (layout,))} tasks",
+            f"{'read in place' if layout.in_place else 'strips'}, {rectangles}{sum(part.tasks for part in self._planned)} tasks",
         )  # fmt: skip
 
     def execute(self, x: Array, residual: Array | None, out: Array) -> None:
@@ -179,12 +180,13 @@ class DensePlan(Plan):
     def _tables(self, x: Strides, out: Strides, residual: Strides) -> _Tables:
         g = self._geometry
         is_flat = g.oh == 1 or all(s[2] == g.ow * s[3] for s in (out, residual))
-        layouts = self._regions or (
-            layout_of(
+        layouts = self._planned
+        if layouts[0].region is None:
+            layout = layout_of(
                 self.problem, self._threads, is_channels_last=self._parts == 1 and out[3] != 1, reads_rows=x[3] == 1, is_flat=is_flat,
                 has_row_gaps=x[2] != g.iw * x[3], reads_channels=self._parts == 1 and x[1] == 1 and x[3] > 0, design=self._is_pixels,
-            ),
-        )  # fmt: skip
+            )  # fmt: skip
+            layouts = (layout,)
         view = np.array((*x, *out, *residual), np.int64)
         arrays: list[Array] = []
         for layout in layouts:
