@@ -152,6 +152,7 @@ _THIRDS = _symmetric(Fraction(2, 3), Fraction(3, 2))
 POINTS: dict[tuple[int, int], tuple[Fraction, ...]] = {
     (2, 2): _symmetric(1)[:2],  # 1.06, 1.01
     (2, 3): _symmetric(1),  # 0.63, 0.82
+    (3, 3): _symmetric(Fraction(3, 4), -2)[:4],  # 1.52, 1.20
     (4, 3): _THIRDS,  # 1.76, 1.43
     (5, 3): (*_symmetric(1, Fraction(1, 2)), Fraction(3)),  # 5.58, 2.51
     (6, 3): _symmetric(1, 2, Fraction(1, 2)),  # 7.78, 2.88

@@ -80,6 +80,7 @@ VARIANTS = (
     Variant("winograd:f5x3", (5, 5), (3, 3), standard_from=256),
     Variant("winograd:f6x4x3x3", (6, 4), (3, 3), standard_from=64),
     Variant("winograd:f4x2x3x3", (4, 2), (3, 3)),
+    Variant("winograd:f3x3", (3, 3), (3, 3)),
     Variant("winograd:f2x3", (2, 2), (3, 3)),
     Variant("winograd:f4x3s2", (4, 4), (3, 3), stride=2),
     Variant("winograd:f2x3s2", (2, 2), (3, 3), stride=2),
