@@ -11,13 +11,13 @@ from fastconv._typing import Array
 from fastconv.backends.base import Algorithm, Work, workspace_limit
 from fastconv.backends.fft.accuracy import normwise_bound
 from fastconv.backends.fft.plane_tiling import best_plane_tiling, is_line, largest_plane_points, line_reason
+from fastconv.backends.fft.scratch import SCRATCH, aligned_empty
 from fastconv.backends.fft.tiles import (
     FLOPS_PER_LANE_AND_CYCLE,
     PYTHON_CALLS,
     SMALL_ARRAYS_NBYTES,
     SPECTRA_NBYTES,
     TilesPlan,
-    aligned_empty,
     booked_nbytes,
 )
 from fastconv.backends.fft.tiling import Tiling, channels_of, phases_of, row_nbytes
@@ -159,12 +159,12 @@ class PlanePlan(TilesPlan):
             place = spectra[self._twists - address(spectra) :][: 2 * points * p.itemsize].view(p.dtype).reshape(th // lanes, tw, 2, lanes)
             place[...] = _twists(th, tw, lanes, p.dtype)
         threads = self.threads if t.parts == 1 else 1
-        scratch, scratch_at = aligned_empty(threads * self._scratch_nbytes + self._shared_nbytes)
+        scratch, scratch_at = SCRATCH.take(threads * self._scratch_nbytes + self._shared_nbytes)
         v = self._view(scratch_at)
         v[[k.X, k.SPECTRA, k.TAKING, k.TWISTS, k.ROOTS]] = address(planes), spectra_at, self._taking, self._twists, address(self._roots)
         tables = address(self._functions), address(self._g), address(v)
         fft_plane.transform_planes(pool.handle(threads), threads, *tables, p.oc)
-        del scratch
+        SCRATCH.give(scratch)
         return spectra, spectra_at
 
     def _run(self, v: Array) -> None:

@@ -11,6 +11,7 @@ from fastconv._typing import Array
 from fastconv.backends.base import Algorithm, Work, workspace_limit
 from fastconv.backends.fft.accuracy import normwise_bound
 from fastconv.backends.fft.geometry import AxisTiles
+from fastconv.backends.fft.scratch import SCRATCH, aligned_empty
 from fastconv.backends.fft.tiling import (
     Channels,
     Tiling,
@@ -43,14 +44,6 @@ SPECTRA_NBYTES = 256 * 2**20
 FLOPS_PER_LANE_AND_CYCLE = 4
 #: What a call does in Python, in calls into a kernel: tiles described, scratch memory taken. Least times of bench/regret.py --random.
 PYTHON_CALLS = 10
-ALIGNMENT = 64
-
-
-def aligned_empty(nbytes: int) -> tuple[Array, int]:
-    """Return (buffer, address in it aligned to a cache line) of `nbytes` bytes."""
-    buffer = np.empty(nbytes + ALIGNMENT, np.uint8)
-    start = address(buffer)
-    return buffer, start + -start % ALIGNMENT
 
 
 class TilesFFT(Algorithm):
@@ -275,14 +268,14 @@ class TilesPlan(Plan):
         index_w[-np.arange(taps_w) % tw] = np.arange(taps_w)
         runs = longest_runs(index_w[np.newaxis, np.newaxis], tw, 1, 1, 1)
         spectra, spectra_at = aligned_empty(t.spectra_nbytes)
-        scratch, scratch_at = aligned_empty(self.threads * self._scratch_nbytes)
+        scratch, scratch_at = SCRATCH.take(self.threads * self._scratch_nbytes)
         v = self._view(scratch_at)
         v[[k.X, k.XN, k.XC, k.XH, k.XW, k.SPECTRA]] = address(planes), 0, taps_h * taps_w, taps_w, 1, spectra_at
         v[[k.INDEX_H, k.INDEX_W, k.RUNS]] = address(index_h), address(index_w), address(runs)
         ctl = pool.handle(self.threads)
         zero = np.dtype(p.dtype).type(0)
         fft_lanes.transform_slots(ctl, self.threads, address(self._functions), address(g), address(v), zero, 1, slots)
-        del scratch
+        SCRATCH.give(scratch)
         return spectra, spectra_at
 
     def _view(self, scratch_at: int) -> Array:
@@ -302,7 +295,7 @@ class TilesPlan(Plan):
             x = np.ascontiguousarray(x)
             target = np.empty(p.out_shape, p.dtype)
         start = self.threads * self._scratch_nbytes
-        buffer, at = aligned_empty(start + self._shared_nbytes)
+        buffer, at = SCRATCH.take(start + self._shared_nbytes)
         v = self._view(at)
         v[[k.X, k.XN, k.XC, k.XH, k.XW]] = address(x), *element_strides(x)
         v[[k.Y, k.YN, k.YC, k.YH, k.YW]] = address(target), *element_strides(target)
@@ -311,7 +304,7 @@ class TilesPlan(Plan):
         v[k.U], v[k.SPECTRA] = self._spectra_at, at + start
         v[k.PRODUCTS] = at + start + self._source_spectra_nbytes()
         self._run(v)
-        del buffer
+        SCRATCH.give(buffer)
         if target is not out:
             out[...] = target
 
