@@ -42,7 +42,7 @@ def data_only(like: Any, geometry: Any, indices: Any, src: Any, scratch_size: in
     buffer = np.empty(scratch_size + 64 // size, like.dtype)
     start = buffer.ctypes.data + -(buffer.ctypes.data // size) % (64 // size) * size
     for i in range(g.groups * g.band_blocks * g.column_blocks):
-        transform_data(like, g, indices, src, start, start + g.v_size * size, block_of(g, i), (0, g.channels))
+        transform_data(like, g, indices, src, start, start + g.v_size * size, block_of(g, i), 0, g.channels)
     keepalive(buffer)
 
 

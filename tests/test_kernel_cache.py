@@ -75,6 +75,12 @@ def test_a_second_process_loads_the_kernel(package: Package) -> None:
     assert package.run() == ("7.0 1 0", "")
 
 
+def test_a_stored_kernel_waits_for_none_of_the_compilers_imports(package: Package) -> None:
+    program = PROGRAM + "import sys\nprint([name for name in ('numba.np.linalg', 'scipy.linalg') if name in sys.modules])"
+    assert package.run(program)[0] == "7.0 0 1\n['numba.np.linalg', 'scipy.linalg']"
+    assert package.run(program)[0] == "7.0 1 0\n[]"
+
+
 def test_a_kernel_is_compiled_anew_after_an_edit_of_another_file(package: Package) -> None:
     assert package.run()[0] == "7.0 0 1"
     package.edit(5)

@@ -26,8 +26,10 @@ from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import numba
+from numba import types
 from numba.core import caching, config
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.runtime import rtsys
 
 from fastconv._version import __version__
 from fastconv.kernels._linked import LinkedCacheImpl, LinkedCompiler, LinkingCompiler
@@ -57,10 +59,14 @@ def source_stamp() -> str:
     return digest.hexdigest()[:16]
 
 
+def _is_own(path: str) -> bool:
+    return _KERNEL_FOLDER in Path(path).parents
+
+
 @functools.cache
 def _stamp_for(path: str) -> str:
     """Return the stamp of kernels defined in the file `path`: outside the package its content counts too."""
-    if _KERNEL_FOLDER in Path(path).parents:
+    if _is_own(path):
         return source_stamp()
     return hashlib.sha256(source_stamp().encode() + Path(path).read_bytes()).hexdigest()[:16]
 
@@ -144,20 +150,29 @@ class _LinkedCacheImpl(LinkedCacheImpl):
 
 
 class KernelCache(caching.FunctionCache):  # type: ignore[misc]
-    """Numba's function cache with the package stamp; unreadable or unwritable files are survived."""
+    """Numba's function cache with the package stamp; unreadable or unwritable files are survived.
+
+    Numba prepares for compiling before it looks for a stored kernel: it imports its implementations of Python and
+    NumPy, and with them ``scipy.linalg``, 0.2 s in which a first call would wait for nothing.
+    """
 
     _impl_class: type = _KernelCacheImpl
     _kind = ""
 
     def __init__(self, py_func: Any) -> None:
         super().__init__(py_func)
-        stamp = _stamp_for(inspect.getfile(py_func)) + self._kind
+        path = inspect.getfile(py_func)
+        self._needs_numba = not _is_own(path)  # other people's kernels may call what only these imports bring
+        stamp = _stamp_for(path) + self._kind
         self._cache_file = _CheckedFiles(self.cache_path, f"{self._impl.filename_base}-{stamp}", stamp)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return the cached overload, or None where there is none or its file is damaged."""
         try:
-            return super().load_overload(sig, target_context)
+            if self._needs_numba:
+                return super().load_overload(sig, target_context)
+            rtsys.initialize(target_context)
+            return self._load_overload(sig, target_context)
         except Exception:  # noqa: BLE001  a damaged pickle can raise anything; the kernel is compiled anew
             return None
 
@@ -271,6 +286,10 @@ def _link_into_callers(dispatcher: Any, options: dict[str, Any]) -> None:
         words = {**options, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": LinkedCompiler}
         return _dispatcher(dispatcher.py_func, _LinkedCache, words)
 
-    dispatcher.get_call_template = lambda args, kws: called().get_call_template(args, kws)
+    def template(args: tuple[Any, ...], kws: dict[str, Any]) -> Any:
+        """Return the typing of a call; one compilation serves constants and variables, LLVM sees constants anyway."""
+        return called().get_call_template([types.unliteral(kind) for kind in args], {name: types.unliteral(kws[name]) for name in kws})
+
+    dispatcher.get_call_template = template
     dispatcher.get_overload = lambda sig: called().get_overload(sig)
     dispatcher.called = called

@@ -197,7 +197,7 @@ def plane_task(i, tid, fn, g, v, padding, begin, phase):  # type: ignore[no-unty
     o, item = divmod(begin + tile, items)
     describe_source(g, v, item, o // word(g, MULTIPLIER), source)
     describe_target(g, item, o, target)
-    if phase in {ALL, READ, FORWARD}:
+    if phase in (ALL, READ, FORWARD):
         at, step, is_copied = _source(g, v, source, image)
         if phase != FORWARD and is_copied:
             rows = word(g, ROWS_READ)
@@ -205,12 +205,12 @@ def plane_task(i, tid, fn, g, v, padding, begin, phase):  # type: ignore[no-unty
         if phase != READ:
             groups = tw // count
             _columns_forward(g, v, at, step, z, column, _part(part, parts, groups), _part(part + 1, parts, groups))
-    if phase in {ALL, FILTER}:
+    if phase in (ALL, FILTER):
         groups = th // count
         _filter_rows(
             fn, g, v, z, column, word(v, U) + o * word(g, U_STEP), _part(part, parts, groups), _part(part + 1, parts, groups)
         )  # fmt: skip
-    if phase in {ALL, BACK, FINISH_ROWS}:
+    if phase in (ALL, BACK, FINISH_ROWS):
         is_line = word(v, TWISTS) != 0
         is_direct = word(g, IS_PLAIN) != 0 and word(g, PHW) * word(v, YW) == 1 and not is_line
         to, row_step = image, tw * size

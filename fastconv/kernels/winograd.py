@@ -86,8 +86,8 @@ def _pack_row(like: Any, g: Any, cols_index: Any, source: int, src: Any, row: in
 
 
 @jit
-def transform_data(like: Any, g: Any, indices: Any, src: Any, v: int, private: int, block: Any, channels: Any) -> None:
-    """Write V of one block for the channels ``channels[0] <= c < channels[1]``, L at a time.
+def transform_data(like: Any, g: Any, indices: Any, src: Any, v: int, private: int, block: Any, first: int, end: int) -> None:
+    """Write V of one block for the channels ``first <= c < end``, L at a time.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def transform_data(like: Any, g: Any, indices: Any, src: Any, v: int, private: i
     v, private : int
         Addresses of V and of the thread's own scratch.
     block : (group, first band, bands, first column, columns)
-    channels : (first, end)
+    first, end : int
     """
     size = like.itemsize
     group, first_band, bands, first_column, columns = block
@@ -108,7 +108,7 @@ def transform_data(like: Any, g: Any, indices: Any, src: Any, v: int, private: i
     band_rows = g.dh * g.m_h * g.sh
     column_step = g.dw * g.m_w * g.sw
     cols = (columns - 1) * column_step + g.dw * g.span_w
-    for c in range(channels[0], channels[1], g.lanes):
+    for c in range(first, end, g.lanes):
         valid = min(g.lanes, g.channels - c)
         image, top, filled = -1, 0, 0
         for band in range(bands):
@@ -209,9 +209,9 @@ def _repair(
 @jit
 def _products(
     like: Any, g: Any, indices: Any, heights: Any, src: Any, dst: Any, residual: Any, scratch: Any, v: int, private: int, block: Any,
-    panels: Any,
+    first_panel: int, end_panel: int,
 ) -> None:  # fmt: skip
-    """Multiply and store the panels ``panels[0] <= p < panels[1]`` of output channels of one block.
+    """Multiply and store the panels ``first_panel <= p < end_panel`` of output channels of one block.
 
     As in `transform_data`, but `private` is a place in `scratch`, in elements.
     """
@@ -224,9 +224,9 @@ def _products(
     out, check = private + g.out_at, private + g.check_at
     planes = base + (check + g.lanes) * size
     panel_nbytes, u_nbytes = g.channels * g.nr * size, g.u_step * size
-    for first in range(panels[0], panels[1], g.panels_at_once):
-        count = min(g.panels_at_once, panels[1] - first)
-        following = first + count if first + count < panels[1] else panels[0]
+    for first in range(first_panel, end_panel, g.panels_at_once):
+        count = min(g.panels_at_once, end_panel - first)
+        following = first + count if first + count < end_panel else first_panel
         for xi in range(xis):
             u = g.u + (group * xis + xi) * u_nbytes + first * panel_nbytes
             after = u + u_nbytes if xi + 1 < xis else g.u + group * xis * u_nbytes + following * panel_nbytes
@@ -291,8 +291,8 @@ def _block_task(
     size = like.itemsize
     block = block_of(g, i)
     v, private = scratch.ctypes.data + tid * g.v_size * size, _private(g, tid, threads)
-    transform_data(like, g, indices, src, v, scratch.ctypes.data + private * size, block, (0, g.channels))
-    _products(like, g, indices, heights, src, dst, residual, scratch, v, private, block, (0, g.panels))
+    transform_data(like, g, indices, src, v, scratch.ctypes.data + private * size, block, 0, g.channels)
+    _products(like, g, indices, heights, src, dst, residual, scratch, v, private, block, 0, g.panels)
 
 
 @jit
@@ -301,8 +301,8 @@ def _data_task(i: int, tid: int, like: Any, geometry: Any, indices: Any, src: An
     g = geometry[0]
     first = i * g.channels_per_task
     private = scratch.ctypes.data + _private(g, tid, 1) * like.itemsize
-    channels = (first, min(first + g.channels_per_task, g.channels))
-    transform_data(like, g, indices, src, scratch.ctypes.data, private, block_of(g, index), channels)
+    end = min(first + g.channels_per_task, g.channels)
+    transform_data(like, g, indices, src, np.int64(scratch.ctypes.data), private, block_of(g, index), first, end)
 
 
 @jit
@@ -312,9 +312,9 @@ def _output_task(
     """Compute some panels of output channels of a block from the common V."""
     g = geometry[0]
     first = i * g.panels_per_task
-    panels = (first, min(first + g.panels_per_task, g.panels))
-    block, v = block_of(g, index), scratch.ctypes.data
-    _products(like, g, indices, heights, src, dst, residual, scratch, v, _private(g, tid, 1), block, panels)
+    end = min(first + g.panels_per_task, g.panels)
+    v = np.int64(scratch.ctypes.data)  # of the type that it has in the other task, so that one function serves both
+    _products(like, g, indices, heights, src, dst, residual, scratch, v, _private(g, tid, 1), block_of(g, index), first, end)
 
 
 @jit
