@@ -302,7 +302,8 @@ def _data_task(i: int, tid: int, like: Any, geometry: Any, indices: Any, src: An
     first = i * g.channels_per_task
     private = scratch.ctypes.data + _private(g, tid, 1) * like.itemsize
     end = min(first + g.channels_per_task, g.channels)
-    transform_data(like, g, indices, src, np.int64(scratch.ctypes.data), private, block_of(g, index), first, end)
+    v: Any = np.int64(scratch.ctypes.data)
+    transform_data(like, g, indices, src, v, private, block_of(g, index), first, end)
 
 
 @jit
@@ -313,7 +314,7 @@ def _output_task(
     g = geometry[0]
     first = i * g.panels_per_task
     end = min(first + g.panels_per_task, g.panels)
-    v = np.int64(scratch.ctypes.data)  # of the type that it has in the other task, so that one function serves both
+    v: Any = np.int64(scratch.ctypes.data)  # of the type that it has in the other task, so that one function serves both
     _products(like, g, indices, heights, src, dst, residual, scratch, v, _private(g, tid, 1), block_of(g, index), first, end)
 
 
