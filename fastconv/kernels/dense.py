@@ -48,9 +48,11 @@ from fastconv.kernels.dense_fields import (
     OFFSETS,
     OH,
     OW,
+    PANEL_ROWS,
     PANELS_AT,
     PARTS,
     PIECES,
+    PLACES_AT,
     PLANE,
     RC,
     READS_PIXELS,
@@ -123,6 +125,7 @@ def _task(i: int, tid: int, tables: int, x: int, y: int, residual: int, scratch:
     base = scratch + tid * word(g, SCRATCH) * size
     strip = base + word(g, STRIP_AT) * size
     panels, tile = base + word(g, PANELS_AT) * size, base + word(g, TILE_AT) * size
+    places = base + word(g, PLACES_AT) * size
     x += (n * word(v, XN) + group * (word(g, IC) // parts) * word(v, XC)) * size
     y += (
         n * word(v, YN) + group * (word(g, OC) // parts) * word(v, YC) + word(g, ROW) * word(v, YH) + word(g, COLUMN) * word(v, YW)
@@ -187,7 +190,8 @@ def _task(i: int, tid: int, tables: int, x: int, y: int, residual: int, scratch:
         multiply_pixels(
             f, g, tiles, weights + (channels_before * word(g, K) + k0 * word(g, OC)) * size, word(step, STEP_PACKED), at,
             bias + channels_before * size, limits, first, end, count, 1 if s > 0 else 0, last if parts > 1 or not is_held else 0,
-            pixels, pixels_in_segment - p0, source, table, panels, tile, where, pixel0, run, rows, row_step, added, added_step,
+            pixels, pixels_in_segment - p0, source, table, panels, word(tables, PANEL_ROWS), places, tile, where, pixel0, run,
+            rows, row_step, added, added_step,
         )  # fmt: skip
     if parts > 1:
         channel, count = word(tiles, first) // parts, (word(tiles, end) - word(tiles, first)) // parts
@@ -227,8 +231,8 @@ def dense(ctl: int, nthreads: int, ntasks: int, tables: Array, src: int, dst: in
         For the whole result, or for each rectangle that it is cut into, addresses of tables of int64: generated functions
         (`fastconv.kernels.dense_functions.functions`); fields of the layout; strides of the arrays; offset of each k; register
         tiles; source row of each padded row and column of each padded column, -1 beyond the border; slots of a strip; pieces
-        of k; then of numbers: packed weights; bias of all output channels, padded like the weights; (low, high, padding
-        value[, its imaginary part]).
+        of k; rows of a packed panel; then of numbers: packed weights; bias of all output channels, padded like the weights;
+        (low, high, padding value[, its imaginary part]).
     src, dst, residual : int
         Addresses of source, result and residual (0: none).
 

@@ -23,8 +23,8 @@ Array = npt.NDArray[Any]
 # Numbers in the table.
 (
     GEMM, FINISH_ROWS, FINISH_COLUMNS, PACK_ONE, PACK_TWO, PACK_MASKED, GATHER, COPY_1, COPY_2, COPY_ANY, TURN, BORDER, FILL,
-    STORE_TURNED, GEMM_PACKS, JOIN_PARTS, GEMM_ROWS, FUNCTIONS,
-) = range(18)  # fmt: skip
+    STORE_TURNED, GEMM_PACKS, JOIN_PARTS, GEMM_ROWS, GEMM_PLACED, FUNCTIONS,
+) = range(19)  # fmt: skip
 
 
 def _build_table(module: Value, element: str, side: int) -> Value:
@@ -51,6 +51,7 @@ def _build_table(module: Value, element: str, side: int) -> Value:
     }
     if side == pack.COLUMNS:
         functions[GEMM_PACKS] = build_dispatch(module, element, "packed", along, packs=True)
+        functions[GEMM_PLACED] = build_dispatch(module, element, "packed", along, placed=True, repeat=True)
         functions[JOIN_PARTS] = dense_results.build_join_parts(module, element)
     else:
         functions[GEMM_ROWS] = build_dispatch(module, element, "rows", along, prefetch=True, repeat=True)

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from fastconv.kernels import dense
 from fastconv.kernels import dense_fields as df
-from fastconv.kernels.dense_cost import PANEL_NBYTES, channels_cost, cut, pixels_cost
+from fastconv.kernels.dense_cost import PANEL_NBYTES, are_placed, channels_cost, cut, pixels_cost
 from fastconv.kernels.dense_geometry import REGION_PIXELS, Geometry, Region, Step, even_blocks, k_order, multiple
+from fastconv.kernels.gemm import WORD_NBYTES
 from fastconv.kernels.pack import SLACK
 from fastconv.kernels.register_tile import RegisterTile, register_tile, row_tiles
 from fastconv.kernels.target import Target, host
@@ -52,6 +53,8 @@ class DenseLayout:
         What a task does one after the other, see `fastconv.kernels.dense_geometry.Step`.
     taps : ndarray of int64, shape (KH*KW,)
         Offset of each tap in a strip's plane.
+    panel_rows : ndarray of int64
+        Offset of each row in a packed panel.
     is_pixels, in_place : bool
         The design; whether panels are packed from the source itself, without a strip.
     tasks : int
@@ -67,6 +70,7 @@ class DenseLayout:
     slots: Table
     steps: Table
     taps: Table
+    panel_rows: Table
     is_pixels: bool
     in_place: bool
     tasks: int
@@ -182,11 +186,12 @@ def make_layout(
     in_place = parts == 1 and reads_rows and can_read_in_place(g, is_flat=is_flat, has_row_gaps=has_row_gaps)
     oc_padded = multiple(g.oc, tile.columns)
     pieces = g.n * g.groups * segments
-    reads_pixels = False
+    reads_pixels = is_placed = False
     if is_pixels:
         heights = row_tiles(g.oc, tile, parts)
         tiles = np.concatenate(([0], np.cumsum(heights)))
         units = len(heights)
+        is_placed = are_placed(heights, tile)
     else:
         last = segment - (-(-segment // block) - 1) * block
         sizes_of_blocks = [row_tiles(size, tile) for size in (min(block, segment), last)]
@@ -225,6 +230,7 @@ def make_layout(
         df.STRIP_AT: 0 if in_place or reads_pixels else multiple(channels, lanes) * plane + 2 * SLACK,
         df.PANELS_AT: multiple(block, tile.columns) * kc + SLACK,
         df.TILE_AT: max(tile.rows, multiple(block, lanes)) * tile.columns + SLACK,
+        df.PLACES_AT: 2 * WORD_NBYTES // itemsize * -(-block // tile.columns) if is_placed else 0,
         df.SUMS_AT: _held(block, tile, -(-units // splits), is_pixels=is_pixels, holds=holds),
     }
     fields = np.zeros(df.FIELDS, np.int64)
@@ -248,7 +254,7 @@ def make_layout(
         df.ROW_SLOTS: len(row_slots), df.COLUMN_SLOTS: len(column_slots), df.SCRATCH: at,
         df.ACTIVATION: activation, df.OC_PADDED: oc_padded, df.TILES: units,
         df.PADDED_ROWS: padded_rows, df.PARTS: parts, df.LEAST_PACKING: tile.high_heights[0], df.READS_PIXELS: int(reads_pixels),
-        df.TASKS: tasks, df.IS_REGION: int(region is not None),
+        df.IS_PLACED: int(is_placed), df.TASKS: tasks, df.IS_REGION: int(region is not None),
         df.ROW: 0 if region is None else region.row, df.COLUMN: 0 if region is None else region.column,
     }  # fmt: skip
     for field, number in numbers.items():
@@ -259,6 +265,7 @@ def make_layout(
         np.array(row_slots + column_slots, np.int64),
         np.array(steps, np.int64),
         taps,
+        np.arange(kc, dtype=np.int64) * tile.columns,
         is_pixels,
         in_place or reads_pixels,
         tasks,

@@ -12,6 +12,7 @@ from fastconv.kernels.dense_fields import (
     ACTIVATION,
     BLOCK,
     IN_PLACE,
+    IS_PLACED,
     LANES,
     LEAST_PACKING,
     MR,
@@ -31,29 +32,31 @@ from fastconv.kernels.dense_fields import (
     YW,
     K,
 )
-from fastconv.kernels.dense_functions import FINISH_COLUMNS, FINISH_ROWS, GEMM, GEMM_PACKS, GEMM_ROWS, STORE_TURNED
+from fastconv.kernels.dense_functions import FINISH_COLUMNS, FINISH_ROWS, GEMM, GEMM_PACKS, GEMM_PLACED, GEMM_ROWS, STORE_TURNED
 from fastconv.kernels.dense_strips import pack_in_place, pack_panel
-from fastconv.kernels.function_pointers import call_function, word
+from fastconv.kernels.function_pointers import call_function, set_word, word
 
 
 @jit
 def multiply_pixels(
     f: int, g: int, tiles: int, weights: int, packed: int, at: int, bias: int, limits: int, first: int, end: int, count: int,
-    accumulate: int, last: int, pixels: int, left: int, source: int, table: int, panels: int, tile: int, where: int, pixel0: int,
-    width: int, y: int, yc: int, residual: int, rc: int,
+    accumulate: int, last: int, pixels: int, left: int, source: int, table: int, panels: int, panel_rows: int,
+    places: int, tile: int, where: int, pixel0: int, width: int, y: int, yc: int, residual: int, rc: int,
 ) -> None:  # fmt: skip
     """Multiply a piece of k: pixels in vectors, register tiles `first` to `end` of the output channels.
 
     `weights` is the block of `packed` k's that holds the piece, from its k number `at` on.
 
     The first tile of channels packs each panel while it multiplies, where the panel's pixels lie in one row; the
-    others read the panels, all whole ones in one call of the micro-kernel::
+    others read the panels, all whole ones in one call of the micro-kernel. Where the layout says so, panels are not packed
+    then: `places` gets the address of each, and of the offsets of its rows, `panel_rows` for the others::
 
         y[m][p] (+)= sum over k of weights[tile][k][row] * panel[k][p]      yc, rc: from one channel to the next
     """
     size, nr, lanes = word(g, SIZE), word(g, NR), word(g, LANES)
     vectors = nr // lanes
     whole = pixels // nr
+    is_placed = word(g, IS_PLACED)
     code, limit = word(g, ACTIVATION), limits
     for p in range(0, pixels, nr):
         needed = min(nr, pixels - p)
@@ -66,8 +69,15 @@ def multiply_pixels(
         pixel = pixel0 + p
         pixel_row = pixel // width
         column = pixel - pixel_row * width
+        if is_placed:
+            set_word(places, 2 * (p // nr), dst)
+            set_word(places, 2 * (p // nr) + 1, panel_rows)
         if needed == nr and height >= word(g, LEAST_PACKING) and (word(g, IN_PLACE) or column + nr <= width):
             place = p if word(g, IN_PLACE) else pixel_row * word(g, PITCH) + column
+            if is_placed:
+                set_word(places, 2 * (p // nr), source + place * size)
+                set_word(places, 2 * (p // nr) + 1, table)
+                continue
             call_function(
                 word(f, GEMM_PACKS), height, vectors, a, 0, source + place * size, row, yc, count, accumulate,
                 table, dst, last, bias + m * size, added, rc, code, limit,
@@ -77,7 +87,7 @@ def multiply_pixels(
             pack_in_place(f, dst, nr, lanes, vectors, needed, left - p, source, table, count, where, p)
         else:
             pack_panel(f, dst, nr, lanes, vectors, needed, source, table, count, where, pixel, width, word(g, PITCH))
-        if needed == nr:
+        if needed == nr and not is_placed:
             call_function(
                 word(f, GEMM), height, vectors, a, 0, dst, row, yc, count, accumulate,
                 last, bias + m * size, added, rc, code, limit, 1, 0, 0, 0, 0,
@@ -88,7 +98,12 @@ def multiply_pixels(
         a = weights + (m * packed + at * height) * size
         row = y + m * yc * size
         added = residual + m * rc * size if residual != 0 else 0
-        if whole > 0 and t > first:
+        if whole > 0 and is_placed:
+            call_function(
+                word(f, GEMM_PLACED), height, vectors, a, 0, places, row, yc, count, accumulate,
+                last, bias + m * size, added, rc, code, limit, whole, 0, 0, nr, nr,
+            )  # fmt: skip
+        elif whole > 0 and t > first:
             call_function(
                 word(f, GEMM), height, vectors, a, 0, panels, row, yc, count, accumulate,
                 last, bias + m * size, added, rc, code, limit, whole, 0, nr * count, nr, nr,

@@ -24,6 +24,8 @@ INDEPENDENT_SUMS = 8
 #: than there are registers (of 4 steps of 12 x 2 vectors with AVX-512 it spills 66 and 26: tests/kernels/test_targets.py).
 UNROLL = 4
 LARGE_SUMS = 16
+#: Bytes of a word of a table.
+WORD_NBYTES = 8
 
 #: Arguments that `repeat` adds to a kernel.
 REPEAT_ARGUMENTS = 5
@@ -43,6 +45,7 @@ def build_microkernel(
     prefetch: int = 0,
     locality: int = 2,
     packs: bool = False,
+    placed: bool = False,
     epilogue: Along | None = None,
     repeat: bool = False,
     unroll: int = UNROLL,
@@ -79,7 +82,10 @@ def build_microkernel(
         Of these lines: 3 brings them into the first cache, 2 into the second.
     packs : bool
         B's rows are read where they are, ``B[k][n]`` at ``b + offsets[k] + n`` (a table of i64, in elements), and
-        stored to `panel` on the way, for the tiles that follow: packing hides behind the multiply-adds.
+        stored to `panel` on the way, for the tiles that follow: a pass over the source is saved, the stores are not.
+    placed : bool
+        B's rows are read where they are, and left there: at `b` stands a pair of words for each of the tiles, the address
+        of the first row's first element and that of the offsets of the rows, as above (`b_step` is not read).
     epilogue : {"rows", "columns"}, optional
         With ``last != 0`` the tile ends with ``activation(C + bias + residual)``; bias has one element per row
         (or per column) of the tile, see `fastconv.kernels.epilogue`.
@@ -106,6 +112,7 @@ def build_microkernel(
         ("_z" * complex_values)
         + (f"_pf{prefetch:d}_{locality}" if prefetch else "")
         + ("_packs" * packs)
+        + ("_placed" * placed)
         + (f"_by_{epilogue}" if epilogue else "")
         + ("_again" * repeat)
     )
@@ -116,12 +123,27 @@ def build_microkernel(
         return function
     e = Emitter(module, b, element, target)
     args = list(function.args)
-    tile = _Tile(e, rows, vectors, panel_vectors, parts, a, unroll, prefetch=prefetch, locality=locality, packs=packs, epilogue=epilogue)
+    tile = _Tile(
+        e,
+        rows,
+        vectors,
+        panel_vectors,
+        parts,
+        a,
+        unroll,
+        prefetch=prefetch,
+        locality=locality,
+        packs=packs,
+        placed=placed,
+        epilogue=epilogue,
+    )
     if not repeat:
         tile.emit(args)
     else:
         args, (repeats, *steps) = args[:-REPEAT_ARGUMENTS], args[-REPEAT_ARGUMENTS:]
         nbytes = [b.mul(step, i64(e.nbytes)) for step in steps]
+        if placed:
+            nbytes[1] = i64(2 * WORD_NBYTES)
 
         def again(_: Value, moving: list[Value]) -> list[Value]:
             here = list(args)
@@ -162,11 +184,12 @@ class _Tile:
         prefetch: int,
         locality: int,
         packs: bool,
+        placed: bool,
         epilogue: Along | None,
     ) -> None:
         self.e, self.rows, self.vectors, self.panel_vectors, self.parts = e, rows, vectors, panel_vectors, parts
         self.a, self.unroll, self.prefetch, self.packs, self.epilogue = a, unroll, prefetch, packs, epilogue
-        self.locality = locality
+        self.locality, self.placed = locality, placed
         self.prefetch_at = 7 + 2 * (parts - 1)
         self.packs_at = self.prefetch_at + 2 * (prefetch > 0)
         self.epilogue_at = self.packs_at + 2 * packs
@@ -183,6 +206,9 @@ class _Tile:
         e, b = self.e, self.e.b
         self.arguments = args
         c, ldc, accumulate = args[3], args[4], args[6]
+        if self.placed:
+            pair = e.ptr(args[2])
+            self.places = [b.load(b.gep(pair, [i64(i)], source_etype=I64), typ=I64, align=WORD_NBYTES) for i in (0, 1)]
         c_imag = args[8] if self.parts > 1 else i64(0)
         c_rows = [e.offset(e.ptr(c), b.mul(ldc, i64(m))) for m in range(self.rows)]
         where = []
@@ -238,19 +264,19 @@ class _Tile:
         e, b = self.e, self.e.b
         width = self.panel_vectors * e.lanes
         first = b.mul(k, i64(width * self.parts))
-        if not self.packs:
+        if not self.packs and not self.placed:
             row = e.offset(e.ptr(self.arguments[2]), first)
             return [
                 [e.load(e.offset(row, (u * self.parts + p) * width + v * e.lanes)) for v in range(self.vectors)] for p in range(self.parts)
             ]
-        offsets, panel = (e.ptr(address) for address in self.arguments[self.packs_at : self.packs_at + 2])
-        place = b.load(b.gep(offsets, [b.add(k, i64(u))], source_etype=I64), typ=I64, align=8)
-        row = e.offset(e.ptr(self.arguments[2]), place)
+        source, offsets = self.places if self.placed else (self.arguments[2], self.arguments[self.packs_at])
+        place = b.load(b.gep(e.ptr(offsets), [b.add(k, i64(u))], source_etype=I64), typ=I64, align=WORD_NBYTES)
+        row = e.offset(e.ptr(source), place)
         # The panel after next: rows of the source lie too far apart for the hardware to see a stream.
         e.prefetch_row(e.offset(row, 2 * width), self.vectors)
         out = [e.load(e.offset(row, v * e.lanes)) for v in range(self.vectors)]
-        for v, value in enumerate(out):
-            e.store(value, e.offset(e.offset(panel, first), u * width + v * e.lanes))
+        for v, value in enumerate(out if self.packs else []):
+            e.store(value, e.offset(e.offset(e.ptr(self.arguments[self.packs_at + 1]), first), u * width + v * e.lanes))
         return [out]
 
     def _step(self, rows_of_a: list[list[Value]], k: Value, u: int, acc: list[Value]) -> list[Value]:
@@ -299,11 +325,11 @@ def _add_old(e: Emitter, values: list[Value], where: list[Value], accumulate: Va
     return out
 
 
-def steps_per_turn(sums: int, a: Operand, *, packs: bool) -> int:
-    """Return the steps of k in one turn of the inner loop for a tile of so many accumulators."""
+def steps_per_turn(sums: int, a: Operand, *, has_offsets: bool) -> int:
+    """Return the steps of k in one turn of the inner loop for a tile of so many accumulators; B's rows may have offsets each."""
     if a == "rows":
         return 1 if sums > LARGE_SUMS else 2
-    return 2 if packs and sums > LARGE_SUMS else UNROLL
+    return 2 if has_offsets and sums > LARGE_SUMS else UNROLL
 
 
 def build_dispatch(
@@ -314,17 +340,19 @@ def build_dispatch(
     *,
     prefetch: bool = False,
     packs: bool = False,
+    placed: bool = False,
     repeat: bool = False,
     target: Target | None = None,
 ) -> Value:
     """Write ``f(rows, vectors, ...)``, which calls the micro-kernel of that tile size; return the LLVM function.
 
-    All heights and widths of `register_tile` are there, of those that save packing (`packs`, rows of A) the high ones, with
-    `packs` in full width; the arguments after `vectors` are those of `build_microkernel`. A size that was not generated does nothing.
+    All heights and widths of `register_tile` are there; of those that save packing (`packs`, `placed`, rows of A) the high
+    heights, with `packs` and `placed` in full width. The arguments after `vectors` are those of `build_microkernel`. A size
+    that was not generated does nothing.
     """
     tile = register_tile({"float32": 4, "float64": 8}[element], target)
     count = 2 + 7 + 2 * (prefetch + packs) + EPILOGUE_ARGUMENTS * bool(epilogue) + REPEAT_ARGUMENTS * repeat
-    name = f"gemm_{element}_any_{a}{'_pf' * prefetch}{'_packs' * packs}_by_{epilogue}{'_again' * repeat}"
+    name = f"gemm_{element}_any_{a}{'_pf' * prefetch}{'_packs' * packs}{'_placed' * placed}_by_{epilogue}{'_again' * repeat}"
     function, b = new_function(module, name, count)
     if b is None:
         return function
@@ -339,13 +367,14 @@ def build_dispatch(
             a=a,
             prefetch=prefetch,
             packs=packs,
+            placed=placed,
             epilogue=epilogue,
             repeat=repeat,
-            unroll=steps_per_turn(height * width, a, packs=packs),
+            unroll=steps_per_turn(height * width, a, has_offsets=packs or placed),
             target=target,
         )
-        for height in (tile.high_heights if packs or a == "rows" else tile.heights)
-        for width in (tile.widths[:1] if packs else tile.widths)
+        for height in (tile.high_heights if packs or placed or a == "rows" else tile.heights)
+        for width in (tile.widths[:1] if packs or placed else tile.widths)
     }
     call_by_case(b, b.add(b.mul(rows, i64(64)), vectors), kernels, rest)
     return function

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,9 @@ GEOMETRIES = {
     "kernel as large as the image": ((2, 1, 7, 9), (5, 6), (5, 6), (1, 1), (0, 0), (1, 1)),
     "rows longer than a block": ((1, 1, 3, 5), (2, 3500), (1, 9), (1, 1), (0, 4), (1, 1)),
     "k in several blocks": ((1, 1, 60, 8), (8, 8), (3, 3), (1, 1), (1, 1), (1, 1)),
-    "panels that the first tile packs": ((1, 1, 5, 13), (6, 40), (3, 3), (1, 1), (1, 1), (1, 1)),
+    "panels that the first tile packs": ((1, 1, 5, 66), (6, 40), (3, 3), (1, 1), (1, 1), (1, 1)),
+    "panels left where they lie, in one row or two": ((2, 1, 5, 20), (6, 40), (3, 3), (1, 1), (1, 1), (1, 1)),
+    "panels left where they lie, k in several blocks": ((1, 2, 210, 16), (9, 11), (1, 1), (1, 1), (0, 0), (1, 1)),
     "narrow rows under padding, stride and dilation": ((1, 1, 7, 12), (13, 14), (3, 4), (2, 2), (4, 5), (2, 3)),
     "taps in the padding": ((2, 1, 9, 25), (11, 13), (3, 3), (1, 1), (5, 6), (5, 6)),
     "one tap in the image": ((1, 2, 3, 14), (4, 5), (3, 5), (1, 1), (6, 12), (6, 6)),
@@ -66,8 +69,8 @@ def run(g: Geometry, layout: DenseLayout | tuple[DenseLayout, ...], x: Array, w:
         fields = part.fields.copy()
         fields[dense_fields.SCRATCH] = max(other.fields[dense_fields.SCRATCH] for other in layouts)
         arrays += (
-            table, fields, v, part.offsets(strides, g), part.tiles, rows[row:], columns[column:], part.slots, part.steps, weights, bias,
-            limits,
+            table, fields, v, part.offsets(strides, g), part.tiles, rows[row:], columns[column:], part.slots, part.steps, part.panel_rows, weights,
+            bias, limits,
         )  # fmt: skip
     addresses = np.array([array.ctypes.data for array in arrays], np.int64)
     dense.dense(pool.handle(threads), threads, sum(part.tasks for part in layouts), addresses, x.ctypes.data, y.ctypes.data, 0)
@@ -106,6 +109,19 @@ def test_both_designs_are_exact(name: str, design: bool, dtype: str) -> None:  #
         np.testing.assert_array_equal(y, expected(g, x, w))
         bits.append(y)
     np.testing.assert_array_equal(bits[0], bits[1])
+
+
+@pytest.mark.parametrize("target", [AVX2, AVX512], ids=["avx2", "avx512"])
+def test_panels_stay_where_they_lie_for_few_channels_that_make_high_tiles(target: Target) -> None:
+    def is_placed(channels: int) -> bool:
+        g = replace(geometry("1x1 in place, tail of pixels"), oc=channels)
+        layout = make_layout(g, 4, is_flat=True, is_channels_last=False, reads_rows=True, design=True, target=target)
+        return bool(layout.fields[dense_fields.IS_PLACED])
+
+    assert is_placed(16)
+    assert is_placed(24)
+    assert not is_placed(3)
+    assert not is_placed(96)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

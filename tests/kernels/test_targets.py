@@ -83,17 +83,17 @@ def test_inner_loop_is_full_width_multiply_adds_without_spills(cpu: str, element
 
 
 @pytest.mark.parametrize("element", ["float32", "float64"])
-@pytest.mark.parametrize("variant", ["packs", "rows"])
+@pytest.mark.parametrize("variant", ["packs", "placed", "rows"])
 @pytest.mark.parametrize("cpu", ["skylake-avx512", "znver4", "haswell"])
 def test_tiles_that_pack_or_read_rows_spill_nothing_in_their_loop(cpu: str, variant: str, element: str) -> None:
     target, _, multiply, stack = MACHINES[cpu]
-    tile, packs = register_tile({"float32": 4, "float64": 8}[element], target), variant == "packs"
-    a: Operand = "packed" if packs else "rows"
+    tile, packs, reads_rows = register_tile({"float32": 4, "float64": 8}[element], target), variant == "packs", variant == "rows"
+    a: Operand = "rows" if reads_rows else "packed"
     for rows in tile.high_heights:
-        unroll = steps_per_turn(rows * tile.vectors, a, packs=packs)
+        unroll = steps_per_turn(rows * tile.vectors, a, has_offsets=not reads_rows)
         build = functools.partial(
-            build_microkernel, element=element, rows=rows, vectors=tile.vectors, a=a, packs=packs, prefetch=not packs, repeat=not packs,
-            epilogue="rows" if packs else "columns", unroll=unroll, target=target,
+            build_microkernel, element=element, rows=rows, vectors=tile.vectors, a=a, packs=packs, placed=variant == "placed",
+            prefetch=reads_rows, repeat=not packs, epilogue="columns" if reads_rows else "rows", unroll=unroll, target=target,
         )  # fmt: skip
         text = compiled_for(cpu, build)
         blocks = re.split(r"^[.\w$]+:.*$", text, flags=re.MULTILINE)

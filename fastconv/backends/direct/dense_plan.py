@@ -195,7 +195,7 @@ class DensePlan(Plan):
             fields[dense_fields.SCRATCH] = max(int(part.fields[dense_fields.SCRATCH]) for part in layouts)
             arrays += (
                 self._functions, fields, view, layout.offsets(x, g), layout.tiles, self._rows[row:], self._columns[column:], layout.slots,
-                layout.steps, self._weights, self._bias, self._limits,
+                layout.steps, layout.panel_rows, self._weights, self._bias, self._limits,
             )  # fmt: skip
         return _Tables(sum(layout.tasks for layout in layouts), np.array([address(array) for array in arrays], np.int64), tuple(arrays))
 
