@@ -16,7 +16,7 @@ from llvmlite import ir
 from numba.core import config
 
 from fastconv.kernels._jit import jit
-from fastconv.kernels.simd import Emitter, Value, i64, keepalive, kernel_intrinsic, new_function
+from fastconv.kernels.simd import Emitter, Value, i64, kernel_intrinsic, new_function
 from fastconv.kernels.target import host
 from fastconv.kernels.threads import parallel_for, pool
 
@@ -100,7 +100,6 @@ def convert(ctl: int, threads: int, like: Any, src: int, dst: int, n: int, widen
     No flops, 6n bytes. Not checked: both areas hold `n` elements, and the target has the instructions.
     """
     parallel_for(ctl, threads, (n + TASK_ELEMENTS - 1) // TASK_ELEMENTS, _task, (like, src, dst, n, widens))
-    keepalive(like)
 
 
 _LIKE = np.zeros(1, np.float32)
@@ -112,16 +111,11 @@ def _is_twin(half: Array, single: Array) -> bool:
     return host().converts_half and not config.DISABLE_JIT and half.flags.aligned and all(2 * a == b for a, b, n in steps if n > 1)
 
 
-def _address(array: Array) -> int:
-    pointer: int = array.ctypes.data
-    return pointer
-
-
 def to_single(half: Array, threads: int) -> Array:
     """Return a float32 copy of a float16 array, on up to `threads` threads."""
     single = np.empty_like(half, np.float32)
     if _is_twin(half, single):
-        convert(pool.handle(threads), threads, _LIKE, _address(half), _address(single), half.size, True)  # noqa: FBT003
+        convert(pool.handle(threads), threads, _LIKE, half.ctypes.data, single.ctypes.data, half.size, True)  # noqa: FBT003
     else:
         single[...] = half
     return single
@@ -130,7 +124,7 @@ def to_single(half: Array, threads: int) -> Array:
 def to_half(single: Array, half: Array, threads: int) -> None:
     """Round a float32 array, fresh and without gaps, into a float16 array of its shape, on up to `threads` threads."""
     if _is_twin(half, single):
-        convert(pool.handle(threads), threads, _LIKE, _address(single), _address(half), half.size, False)  # noqa: FBT003
+        convert(pool.handle(threads), threads, _LIKE, single.ctypes.data, half.ctypes.data, half.size, False)  # noqa: FBT003
         return
     with np.errstate(over="ignore", invalid="ignore"):
         half[...] = single
