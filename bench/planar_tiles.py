@@ -68,21 +68,26 @@ def main() -> None:
         names = [a.name for a in ALGORITHMS if a.why_not(p) is None]
         if not names or channels.computes(p) or separable_plan(names[0], p, w, None, 1) is not None or p.kh * p.kw > 400:
             continue
-        rule = PlanarLayout(p).tile
+        layout = PlanarLayout(p)
         out = np.empty(p.out_shape, p.dtype)
-        plans = {tile: PlanarPlan(names[0], p, w, None, options.threads, tile) for tile in {rule, *candidates(p, rule)}}
+        tiles = {layout.tile, *candidates(p, layout.tile)}
+        plans = {_name(tile): PlanarPlan(names[0], p, w, None, options.threads, tile) for tile in tiles}
+        rule = _name(layout.tile)
+        if layout.small is not None:
+            rule = "whole planes"
+            plans[rule] = PlanarPlan(names[0], p, w, None, options.threads)
         best = dict.fromkeys(plans, float("inf"))
         for _ in range(options.rounds):
-            for tile, plan in plans.items():
+            for name, plan in plans.items():
                 plan(x, out=out)
                 end = time.perf_counter() + TURN_S
                 while (start := time.perf_counter()) < end:
                     plan(x, out=out)
-                    best[tile] = min(best[tile], time.perf_counter() - start)
+                    best[name] = min(best[name], time.perf_counter() - start)
         ranked = sorted(best, key=best.__getitem__)
         losses.append(best[rule] / best[ranked[0]])
-        cells = [f"{_name(t)} {best[t] * 1e3:.4f}" for t in ranked[: options.top]]
-        print(f"| {case.name} | {_name(rule)} | {best[rule] * 1e3:.4f} | {losses[-1]:.2f} | {', '.join(cells)} |", flush=True)
+        cells = [f"{t} {best[t] * 1e3:.4f}" for t in ranked[: options.top]]
+        print(f"| {case.name} | {rule} | {best[rule] * 1e3:.4f} | {losses[-1]:.2f} | {', '.join(cells)} |", flush=True)
     print(f"\nloss of the rule: geometric mean {np.exp(np.log(losses).mean()):.3f}, most {max(losses):.2f}")
 
 

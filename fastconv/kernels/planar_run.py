@@ -13,6 +13,7 @@ from fastconv.kernels.function_pointers import address_intrinsic, call_function
 from fastconv.kernels.planar import build_planar
 from fastconv.kernels.planar_pack import build_pack
 from fastconv.kernels.planar_spec import GEOMETRY
+from fastconv.kernels.planes import build_planes
 from fastconv.kernels.simd import keepalive
 from fastconv.kernels.spec import spec_array
 from fastconv.kernels.threads import parallel_for
@@ -33,6 +34,7 @@ ALIGNMENT = 64
 _kernel_address = address_intrinsic(build_planar)
 _channels_address = address_intrinsic(build_channels)
 _pack_address = address_intrinsic(build_pack)
+_planes_address = address_intrinsic(build_planes)
 
 
 @jit
@@ -59,6 +61,19 @@ def channels_function(element: str, *values: int) -> int:
     """Return the address of the channels-last kernel for a spec; compiled on first use, kept for the process."""
     out = np.zeros(1, np.int64)
     _store_channels_address(spec_array(element, *values), out)
+    return int(out[0])
+
+
+@jit
+def _store_planes_address(spec: Any, out: Any) -> None:
+    out[0] = _planes_address(spec)
+
+
+@functools.cache
+def planes_function(element: str, *values: int) -> int:
+    """Return the address of the kernel of small planes for a spec; compiled on first use, kept for the process."""
+    out = np.zeros(1, np.int64)
+    _store_planes_address(spec_array(element, *values), out)
     return int(out[0])
 
 

@@ -140,9 +140,13 @@ class Emitter:
         fn = self.declare(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), [self.vector, PTR, I32, self.mask_type])
         self.b.call(fn, [value, pointer, ir.Constant(I32, self.nbytes), mask])
 
+    def mask(self, bits: Iterable[bool]) -> Value:
+        """Return the constant mask of these bits, lane by lane."""
+        return ir.Constant(self.mask_type, [int(bit) for bit in bits])
+
     def lane_mask(self, first: int, stop: int) -> Value:
         """Return the constant mask of lanes first .. stop - 1."""
-        return ir.Constant(self.mask_type, [int(first <= lane < stop) for lane in range(self.lanes)])
+        return self.mask(first <= lane < stop for lane in range(self.lanes))
 
     def range_mask(self, low: Value, high: Value) -> Value:
         """Return lanes ``low <= lane < high`` (i64 values) as 32-bit words of -1 and 0, cheap to keep over blocks."""

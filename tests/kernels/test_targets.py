@@ -19,6 +19,7 @@ from fastconv.backends.direct.planar_plan import PlanarLayout
 from fastconv.kernels.channels import build_channels
 from fastconv.kernels.gemm import Operand, build_microkernel, steps_per_turn
 from fastconv.kernels.planar import build_planar
+from fastconv.kernels.planes import build_planes
 from fastconv.kernels.register_tile import register_tile
 from fastconv.kernels.target import AVX2, AVX512, NEON, SSE2, Target
 from fastconv.problem import ConvProblem
@@ -147,6 +148,20 @@ def test_tiles_of_channels_are_full_width_multiply_adds_without_spills(cpu: str)
     lines = hottest_block(compiled_for(cpu, lambda module: build_channels(module, "float32", *spec, target=target)), multiply)
     products = len([line for line in lines if re.search(multiply, line)])
     assert products in {spec.r * spec.p * 9, spec.r * spec.p * 8}
+    assert len([line for line in lines if re.search(stack, line)]) <= STACK_SHARE * products
+
+
+@pytest.mark.parametrize(("pixels", "kernel"), [(7, 3), (7, 5), (14, 3), (14, 7), (20, 3)])
+@pytest.mark.parametrize("cpu", ["skylake-avx512", "znver4"])
+def test_small_planes_are_full_width_multiply_adds_without_spills(cpu: str, pixels: int, kernel: int) -> None:
+    target, _, multiply, stack = MACHINES[cpu]
+    text = f"g8mb1ic8ih{pixels}iw{pixels}oc8kh{kernel}kw{kernel}sh1sw1ph{kernel // 2}pw{kernel // 2}dh1dw1:float32"
+    spec = PlanarLayout(ConvProblem.parse(text), target=target).small
+    assert spec is not None
+    lines = compiled_for(cpu, lambda module: build_planes(module, "float32", *spec, target=target)).splitlines()
+    products = len([line for line in lines if re.search(multiply, line)])
+    sums = len(spec.vectors(16))
+    assert spec.products(16) - 2 * sums <= products <= spec.products(16)
     assert len([line for line in lines if re.search(stack, line)]) <= STACK_SHARE * products
 
 

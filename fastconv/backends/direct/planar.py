@@ -35,6 +35,10 @@ BORDER_PIXEL_COST = 2.5, 1.3
 #: Cycles per row of the result beside its vectors, and per plane.
 ROW_CYCLES = 4.0
 PLANE_CYCLES = 60.0
+#: Cycles of a small plane beside its products, and products of strided ones, whose vectors are shuffled, in others: times of layers of
+#: 7x7 and 14x14 pixels with AVX-512.
+SMALL_PLANE_CYCLES = 36.0
+SHUFFLED_PRODUCT = 3.0
 #: What a call does in Python, in calls into a kernel: geometry looked up, arrays described. Least times of bench/regret.py --random.
 PYTHON_CALLS = 2
 
@@ -171,7 +175,10 @@ def _modelled(problem: ConvProblem, target_name: str) -> tuple[float, float, int
         efficiency /= INTEGER_PRODUCT[p.itemsize]
     per_vector = layout.parts * p.reduction / 2 / efficiency + (TURN_CYCLES if layout.turns & RESULT else VECTOR_CYCLES)
     cycles = layout.parts * p.oc * rows * (vectors * per_vector + ROW_CYCLES / mo) + layout.planes * PLANE_CYCLES
-    if not layout.is_in_place:
+    if layout.small is not None:
+        product = (1.0 if layout.small.by_columns else SHUFFLED_PRODUCT) / 2 * (INTEGER_PRODUCT[p.itemsize] if p.is_integer else 1.0)
+        cycles = p.oc * (layout.small.products(lanes) * product + SMALL_PLANE_CYCLES)
+    elif not layout.is_in_place:
         by_vectors = TURN_CYCLES if layout.turns & SOURCE else PACK_CYCLES if p.sw <= 2 else lanes * PACK_ELEMENT_CYCLES
         width = p.iw / lanes * by_vectors
         margins = len(layout.margins) * PACK_ELEMENT_CYCLES

@@ -13,8 +13,9 @@ from fastconv.backends.direct.dense_plan import parts_of, real_dtype, real_weigh
 from fastconv.kernels.epilogue import activation_code, apply_epilogue
 from fastconv.kernels.planar_layout import Columns, RegisterTile, choose_tile, cut_in_place, cut_packed, load_offsets
 from fastconv.kernels.planar_pack import SLACK_VECTORS
-from fastconv.kernels.planar_run import ALIGNMENT, planar_functions, planar_run
+from fastconv.kernels.planar_run import ALIGNMENT, planar_functions, planar_run, planes_function
 from fastconv.kernels.planar_spec import ACTIVATION, BIAS, MIRRORS, PAD_ROW, RESIDUAL, RESULT, SOURCE, PlanarSpec, geometry_words
+from fastconv.kernels.planes import PlanesSpec, fitted
 from fastconv.kernels.target import Target, host
 from fastconv.kernels.threads import pool
 from fastconv.locks import new_lock
@@ -44,6 +45,8 @@ class PlanarLayout:
     is_in_place : bool
         Whether the source is read in place; otherwise strips of it are packed.
     spec : PlanarSpec
+    small : PlanesSpec or None
+        Of the kernel of small planes, which then takes the place of the one of `spec`, unless a tile is asked for.
     strips, chunks : int
         Tasks per image: strips of rows, chunks of output planes.
     packed_groups : int
@@ -57,6 +60,7 @@ class PlanarLayout:
         self.item = p.itemsize // parts
         self.lanes = lanes = target.lanes(self.item)
         self.inputs, outputs = parts * p.ic // p.g, parts * p.oc // p.g
+        is_free = tile is None
         if tile is None:
             vectors = -(-p.ow // lanes)
             inner = max(1, vectors - 2) if p.pw_lo + p.pw_hi and (p.pads_with_zeros or p.padding_mode in MIRRORS) else vectors
@@ -64,11 +68,12 @@ class PlanarLayout:
         self.tile = tile
         self.turns = (SOURCE * (p.ic > 1) + RESULT * (p.oc > 1)) * p.channels_last
         self.packed_groups = min(p.g, -(-TURNED_NBYTES // (self.inputs * self.item))) if self.turns & SOURCE else 1
+        epilogue = BIAS * p.has_bias + RESIDUAL * p.has_residual + ACTIVATION * (p.activation is not None and not p.is_integer)
+        self.small = self._small_planes(epilogue, target) if is_free else None
         columns = self._columns_in_place()
-        self.is_in_place = columns is not None
+        self.is_in_place = columns is not None or self.small is not None
         self.columns: Columns = cut_packed(p.ow, lanes, tile.v) if columns is None else columns
         c = self.columns
-        epilogue = BIAS * p.has_bias + RESIDUAL * p.has_residual + ACTIVATION * (p.activation is not None and not p.is_integer)
         self.spec = PlanarSpec(
             tile.mo, tile.r, c.v, c.rest, p.kh, p.kw, p.sh, p.sw, p.dh, p.dw, int(self.inputs > 1), c.border, *c.before, *c.after,
             c.tail, int(not self.is_in_place), int(tile.reloads), epilogue, parts, self.turns, self._margin,
@@ -93,6 +98,14 @@ class PlanarLayout:
             return None
         self._margin = MIRRORS.index(p.padding_mode)
         return cut
+
+    def _small_planes(self, epilogue: int, target: Target) -> PlanesSpec | None:
+        """Return what the kernel of small planes is compiled for, if it computes the problem."""
+        p = self.problem
+        if self.parts * self.inputs * p.oc != p.g or not p.pads_with_zeros or self.turns:
+            return None
+        spec = PlanesSpec(p.ih, p.iw, p.oh, p.ow, p.kh, p.kw, p.sh, p.sw, p.dh, p.dw, p.ph_lo, p.pw_lo, 1, 1, epilogue)
+        return fitted(spec, self.item, target)
 
     def _set_packed_row(self) -> None:
         """Find the form of a packed row: bytes of a phase, of a part and of all channels, start of the slack, margins."""
@@ -135,7 +148,7 @@ class PlanarLayout:
             # four products for a packed number, of the products.
             products = p.oh * self.blocks * tile.mo * p.kh * p.kw
             per_plane = min(per_plane, max(1, p.oh * p.sh // (4 * self.row_span), products // (64 * self.row_span)))
-        self.strips = max(1, min(per_plane, row_blocks // 2))
+        self.strips = 1 if self.small else max(1, min(per_plane, row_blocks // 2))
         strip_rows = -(-row_blocks // self.strips) * tile.r
         self.strip_rows = (strip_rows - 1) * p.sh + self.row_span
         self.packed_nbytes = 0 if self.is_in_place else self.strip_rows * self.packed_row
@@ -145,6 +158,8 @@ class PlanarLayout:
         """The decisions in a few words."""
         where = "read in place" if self.is_in_place else "packed strips"
         where += ", turned" if self.turns else ""
+        if self.small is not None:
+            return "sums of a whole plane in registers, read in place"
         parts = "re and im as channels, " if self.parts > 1 else ""
         return f"{parts}tiles of {self.tile.mo} channels x {self.tile.r} rows x {self.columns.v} vectors, {where}"
 
@@ -184,7 +199,13 @@ class PlanarPlan(Plan):
         self._pad_row = np.full(length, p.padding_value, p.dtype)
         self._packed_rows = np.arange(layout.strip_rows, dtype=np.int64) * layout.packed_row
         # Integers wrap to the same bits with and without a sign.
-        self._functions = planar_functions(real.removeprefix("u"), *layout.spec)
+        element, small = real.removeprefix("u"), layout.small
+        if small is None:
+            self._functions = planar_functions(element, *layout.spec)
+        else:
+            # A weight that is not finite makes NaN of the zeros beyond the border.
+            skips = int(p.is_integer or bool(np.isfinite(w).all()))
+            self._functions = planes_function(element, *small._replace(skips=skips)), 0
         self._geometries: dict[Any, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = {}
         self._lock = new_lock()
         #: Addresses of the packed weights and of the bias, 0 if there is none.
@@ -194,24 +215,32 @@ class PlanarPlan(Plan):
         # The axes whose elements must be neighbours; 0 = none.
         self._source_axis = 1 if layout.turns & SOURCE else 3 if layout.is_in_place else 0
         self._result_axis = 1 if layout.turns & RESULT else 3
+        # Bytes from row to row of source and result of small planes, whose rows must be neighbours; 0 = any.
+        is_small = layout.small is not None
+        self._source_row, self._result_row = is_small * (p.ih > 1) * p.iw * p.itemsize, is_small * (p.oh > 1) * p.ow * p.itemsize
         self._is_one_task = p.mb * layout.chunks * layout.strips <= 1
 
     def execute(self, x: Array, residual: Array | None, out: Array) -> None:
-        """Compute into `out`; arrays without contiguous rows are copied, of a channels-last problem those without contiguous channels."""
+        """Compute into `out`; arrays without contiguous rows are copied.
+
+        So are those with gaps between the rows of small planes, and those of a channels-last problem those without contiguous channels.
+        """
         x_strides, strides, item = x.strides, out.strides, self._item
-        target = out
-        if self._source_axis and x_strides[self._source_axis] != item and x.shape[self._source_axis] > 1:
+        target, row = out, self._result_row
+        if (self._source_axis and x_strides[self._source_axis] != item and x.shape[self._source_axis] > 1) or (
+            self._source_row and x_strides[2] != self._source_row
+        ):
             x = np.ascontiguousarray(x) if self._source_axis == 3 else channels_last_copy(x)
             x_strides = x.strides
         along = self._result_axis
-        if strides[along] != item and out.shape[along] > 1:
+        if (strides[along] != item and out.shape[along] > 1) or (row and strides[2] != row):
             target = np.empty(self.problem.out_shape, self.problem.dtype)
             target = target if along == 3 else channels_last_copy(target)
             strides = target.strides
         at = added = address(target)
         added_strides = strides
         if residual is not None:
-            if residual.strides[along] != item:
+            if residual.strides[along] != item or (row and residual.strides[2] != row):
                 residual = np.ascontiguousarray(residual) if along == 3 else channels_last_copy(residual)
             added, added_strides = address(residual), residual.strides
         found = self._geometries.get((x_strides, strides, added_strides))
