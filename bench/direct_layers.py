@@ -1,6 +1,7 @@
 """The direct kernels on the layers of bench/layers, against the other libraries: one run, alternating. Prints a Markdown table.
 
-    python bench/direct_layers.py [--threads 1 2] [--layers WORD ...] [--dense] [--dtype float64] [--rounds 6] [--alone]
+    python bench/direct_layers.py [--threads 1 2] [--layers WORD ...] [--problems STRING ...] [--dense] [--dtype float64]
+                                  [--rounds 6] [--alone]
     python bench/direct_layers.py --nhwc [...]         the same layers on channels-last arrays, against NCHW
     python bench/direct_layers.py --complex [...]      ... in complex64, as a share of four real products at the peak, against
                                                        the other direct variants
@@ -85,7 +86,11 @@ def algorithm_for(problem: ConvProblem, threads: int, *, dense: bool) -> Algorit
 
 
 def cases(options: argparse.Namespace) -> Iterator[Case]:
-    """Yield the layers asked for, in the dtype asked for."""
+    """Yield the layers asked for, in the dtype asked for, and the problems asked for."""
+    for text in options.problems:
+        p = ConvProblem.parse(text)
+        rng = np.random.default_rng(0)
+        yield Case(text, "", "", p, *(rng.standard_normal(shape).astype(p.dtype) for shape in (p.x_shape, p.w_shape)))
     for heading, layers in builtin_layers().values():
         for layer in layers:
             if any(word in layer.name for word in options.layers):
@@ -124,15 +129,17 @@ def against_peers(case: Case, algorithm: Algorithm, threads: int, options: argpa
 
 
 def against_nchw(case: Case, algorithm: Algorithm, threads: int, options: argparse.Namespace) -> list[str]:
-    """Return the cells of a row: times on arrays in NCHW and NHWC order, and the latter over the former."""
+    """Return the cells of a row: variants and times on arrays in NCHW and NHWC order, and the latter over the former."""
     p = case.problem.replace(channels_last=True)
     turned = np.ascontiguousarray(case.x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    last = algorithm_for(p, threads, dense=options.dense) or algorithm
     calls = {
         "NCHW": call_of(algorithm, case.problem, case.x, case.w, threads),
-        "NHWC": call_of(algorithm, p, turned, case.w, threads),
+        "NHWC": call_of(last, p, turned, case.w, threads),
     }
     times, _ = alternate(calls, options.rounds, p.dtype, threads)
-    return [algorithm.name, *(f"{times[name].best * 1e3:.3f}" for name in calls), f"{times['NHWC'].best / times['NCHW'].best:.2f}"]
+    variants = algorithm.name if last.name == algorithm.name else f"{algorithm.name}, {last.name}"
+    return [variants, *(f"{times[name].best * 1e3:.3f}" for name in calls), f"{times['NHWC'].best / times['NCHW'].best:.2f}"]
 
 
 def in_complex(case: Case, algorithm: Algorithm, threads: int, options: argparse.Namespace) -> list[str]:
@@ -170,6 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--layers", nargs="+", default=[""])
+    parser.add_argument("--problems", nargs="+", default=[], help="problem strings, computed before the layers")
     parser.add_argument("--dense", action="store_true")
     parser.add_argument("--dtype", default=None)
     parser.add_argument("--rounds", type=int, default=6)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from fastconv.kernels._jit import jit
-from fastconv.kernels.channels import build_channels
 from fastconv.kernels.function_pointers import address_intrinsic, call_function
 from fastconv.kernels.planar import build_planar
 from fastconv.kernels.planar_pack import build_pack
@@ -32,7 +31,6 @@ KERNEL, PACK = map(GEOMETRY.index, ("kernel", "pack"))
 ALIGNMENT = 64
 
 _kernel_address = address_intrinsic(build_planar)
-_channels_address = address_intrinsic(build_channels)
 _pack_address = address_intrinsic(build_pack)
 _planes_address = address_intrinsic(build_planes)
 
@@ -49,19 +47,6 @@ def planar_functions(element: str, *values: int) -> tuple[int, int]:
     out = np.zeros(2, np.int64)
     _store_addresses(spec_array(element, *values), out)
     return int(out[0]), int(out[1])
-
-
-@jit
-def _store_channels_address(spec: Any, out: Any) -> None:
-    out[0] = _channels_address(spec)
-
-
-@functools.cache
-def channels_function(element: str, *values: int) -> int:
-    """Return the address of the channels-last kernel for a spec; compiled on first use, kept for the process."""
-    out = np.zeros(1, np.int64)
-    _store_channels_address(spec_array(element, *values), out)
-    return int(out[0])
 
 
 @jit

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from llvmlite import ir
 
+from fastconv.kernels.partial import PartialVectors
 from fastconv.kernels.planar_spec import GEOMETRY, INSIDE, MIRRORS, PAD_ROW, Edge, PlanarSpec
-from fastconv.kernels.simd import I64, Emitter, Value, i64
+from fastconv.kernels.simd import I64, Value, i64
 from fastconv.kernels.target import Target
 
 #: Pointers to so many source rows are kept in general registers while a block of rows is computed.
@@ -23,7 +24,7 @@ class Tile(NamedTuple):
     edges: tuple[Edge, ...]
 
 
-class SourceRows(Emitter):
+class SourceRows(PartialVectors):
     """Emits the loads of one planar kernel.
 
     Rows are found through a table of byte offsets from a plane's address; entry `PAD_ROW` leads to one shared row of
@@ -133,34 +134,6 @@ class SourceRows(Emitter):
         for half in (0, block):
             lanes += [self.lanes + half + j - block + shift if j >= block - shift else half + j + shift for j in range(block)]
         return self.shuffle(row, lowered, lanes)
-
-    def load_first(self, pointer: Value, count: int) -> Value:
-        """Load `count` elements, fewer than a vector, by a mask or in pieces of 2**n; the other lanes are 0."""
-        if self.target.has_masks:
-            return self.masked_load(pointer, self.lane_mask(0, count))
-        value, done, piece = self.zero(), 0, self.lanes
-        while piece:
-            if count & piece:
-                kind = ir.VectorType(self.scalar, piece)
-                part = self.b.load(self.offset(pointer, done), typ=kind, align=self.nbytes)
-                wide = self.shuffle(part, part, [min(k, piece - 1) for k in range(self.lanes)]) if piece < self.lanes else part
-                value = self.shuffle(value, wide, [self.lanes + k - done if done <= k < done + piece else k for k in range(self.lanes)])
-                done += piece
-            piece //= 2
-        return value
-
-    def store_first(self, value: Value, pointer: Value, count: int) -> None:
-        """Store the first `count` lanes by a mask or in pieces of 2**n: nothing behind them is touched."""
-        if self.target.has_masks:
-            self.masked_store(value, pointer, self.lane_mask(0, count))
-            return
-        done, piece = 0, self.lanes
-        while piece:
-            if count & piece:
-                part = self.shuffle(value, value, range(done, done + piece))
-                self.b.store(part, self.offset(pointer, done), align=self.nbytes)
-                done += piece
-            piece //= 2
 
     # ---- lane order of de-interleaved vectors
 

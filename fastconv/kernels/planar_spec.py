@@ -32,10 +32,6 @@ GEOMETRY = (
     "margins", "margin_count",  # pairs (byte offset in the packed row, in the source row or PAD_ROW)
     "slack",  # byte offset in a phase of the vectors that are zeroed first
     "dst_column", "residual_column",  # pixels of a channels-last result
-    # depthwise layers on channels-last arrays (`fastconv.kernels.channels`)
-    "column_table",  # address of the byte offsets of padded columns, `PAD_ROW` = padding
-    "border_tiles",  # tiles of pixels of a row whose windows leave the source, and
-    "border_last",  # the last place of one
     # tasks (`fastconv.kernels.planar_run`)
     "kernel", "pack",  # addresses of the two functions
     "tasks", "strips", "chunks",  # tasks = images * chunks * strips

@@ -1,4 +1,4 @@
-"""The depthwise and grouped kernel of channels-last arrays against the definition."""
+"""The kernel of channels-last arrays with few inputs per output against the definition."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import pytest
 
 from fastconv.backends.base import summation_bound
 from fastconv.backends.direct.channels import ChannelsPlan
-from fastconv.backends.direct.planar import Depthwise, Grouped
+from fastconv.backends.direct.planar import ALGORITHMS
 from fastconv.backends.naive import ALGORITHMS as NAIVE
 from fastconv.problem import ConvProblem
 from guard import guarded
 
-#: Blocks that overlap, fewer channels than lanes, stride with a border of its own, pixels that are all border, groups, complex numbers.
+#: Blocks that overlap, fewer channels than lanes, stride with a border of its own, pixels that are all border, groups, complex numbers;
+#: several outputs for an input, with few channels too, groups that grow; one group of 1 and 3 inputs;
+#: a loop over kernel rows, one with groups and borders that wrap; groups as wide as a vector.
 PROBLEMS = [
     "g20mb2ic20ih9iw11oc20kh3kw3sh1sw1ph1pw1dh1dw1:float32",
     "g3mb1ic3ih9iw11oc3kh3kw3sh1sw1ph1pw1dh1dw1:float32:bias:residual:relu",
@@ -20,6 +22,15 @@ PROBLEMS = [
     "g8mb1ic8ih5iw3oc8kh3kw3sh1sw1ph1pw1dh1dw1:float32:constant=1.5",
     "g5mb2ic20ih9iw11oc20kh3kw3sh1sw1ph1pw1dh1dw1:float32:bias",
     "g5mb1ic5ih9iw11oc5kh3kw3sh1sw2ph1pw1dh1dw1:complex64:constant=(1-2j):bias:residual",
+    "g40mb1ic40ih19iw21oc80kh3kw3sh2sw1ph1pw1dh1dw2:float32:bias",
+    "g3mb1ic3ih9iw11oc6kh3kw3sh1sw1ph1pw1dh2dw1:float32:bias:residual",
+    "g6mb1ic12ih9iw11oc24kh3kw3sh2sw1ph1pw1dh1dw1:float32",
+    "g1mb1ic3ih19iw21oc40kh7kw7sh2sw2ph3pw3dh1dw1:float32:bias",
+    "g1mb2ic1ih19iw21oc18kh5kw5sh1sw1ph0pw0dh1dw1:float32:residual:relu",
+    "g1mb1ic3ih19iw21oc16kh3kw3sh2sw2ph1pw1dh1dw1:float64:symmetric",
+    "g20mb1ic20ih20iw21oc20kh9kw9sh1sw1ph4pw4dh1dw1:float32:bias",
+    "g4mb1ic16ih10iw11oc16kh7kw9sh1sw1ph3pw4dh1dw1:float32:circular",
+    "g3mb1ic48ih7iw8oc48kh3kw3sh1sw1ph1pw1dh1dw1:float32",
 ]
 
 
@@ -36,7 +47,7 @@ def test_equals_the_definition_and_touches_nothing_outside_the_arrays(text: str)
     if p.is_complex:
         x.imag[...] = rng.standard_normal(p.x_shape)
     terms = bias if p.has_bias else None, residual if p.has_residual else None
-    plan = (Depthwise() if p.is_depthwise else Grouped()).make_plan(p, w, terms[0], threads=2)
+    plan = next(row for row in ALGORITHMS if row.why_not(p) is None).make_plan(p, w, terms[0], threads=2)
     assert isinstance(plan, ChannelsPlan)
     wide = "complex128" if p.is_complex else "float64"
     definition = NAIVE[0].make_plan(p.replace(dtype=wide), w.astype(wide), None if terms[0] is None else bias.astype(wide))
@@ -64,3 +75,16 @@ def test_infinity_reaches_exactly_the_outputs_that_read_it() -> None:
     expected = NAIVE[0].make_plan(p, w)(x)
     assert (np.isnan(result) == np.isnan(expected)).all()
     assert np.isnan(result[0, 0, 0]).all()
+
+
+@pytest.mark.parametrize("start", [0, 4, 16, 36])
+@pytest.mark.parametrize("text", [f"g{c}mb2ic{c}ih5iw6oc{c}kh3kw3sh1sw1ph1pw1dh1dw1:float32" for c in (96, 100)])
+def test_a_source_may_start_anywhere_in_a_cache_line(text: str, start: int) -> None:
+    p = ConvProblem.parse(text).replace(channels_last=True)
+    rng = np.random.default_rng(0)
+    x, w = (rng.integers(-4, 5, shape).astype(p.dtype) for shape in (p.x_shape, p.w_shape))
+    room = np.empty(x.nbytes + 128, np.uint8)
+    first = -room.ctypes.data % 64 + start
+    shifted = room[first : first + x.nbytes].view(p.dtype).reshape(p.mb, p.ih, p.iw, p.ic).transpose(0, 3, 1, 2)
+    shifted[...] = x
+    assert (ChannelsPlan("direct:depthwise", p, w, None, 1)(shifted) == NAIVE[0].make_plan(p, w)(x)).all()

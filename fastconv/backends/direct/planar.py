@@ -10,6 +10,7 @@ from fastconv.backends.direct import channels
 from fastconv.backends.direct.planar_plan import PlanarPlan, planar_layout
 from fastconv.backends.direct.separable import separable_plan
 from fastconv.errors import UnsupportedProblem
+from fastconv.kernels.channels import tile_cycles
 from fastconv.kernels.planar_spec import RESULT, SOURCE
 from fastconv.kernels.target import host
 from fastconv.machine import Machine
@@ -30,8 +31,6 @@ INTEGER_PRODUCT = {1: 4.0, 2: 1.5, 4: 1.5, 8: 2.0}
 PACK_CYCLES, PACK_ELEMENT_CYCLES = 1.5, 3.0
 #: Cycles to turn a vector of a channels-last array.
 TURN_CYCLES = 8.0
-#: Time of a pixel at the border of a channels-last row, whose columns are looked up, in pixels inside: of tiles of one pixel and of more.
-BORDER_PIXEL_COST = 2.5, 1.3
 #: Cycles per row of the result beside its vectors, and per plane.
 ROW_CYCLES = 4.0
 PLANE_CYCLES = 60.0
@@ -82,7 +81,7 @@ class PlanarAlgorithm(Algorithm):
     ) -> Plan:
         """Pack the weights output channels innermost; kernels of rank 1 become two passes, as the plan's description says.
 
-        Groups of few channels in channels-last arrays are read and written where they lie.
+        Layers of few inputs per output in channels-last arrays are read and written where they lie.
         """
         if channels.computes(problem):
             return channels.ChannelsPlan(self.name, problem, w, bias, threads)
@@ -148,15 +147,17 @@ class Planar(PlanarAlgorithm):
 def _channels_work(problem: ConvProblem) -> Work:
     """Return the cycles of the tiles of pixels of channels-last arrays."""
     p, layout = problem, channels.ChannelsLayout(problem)
-    blocks, taps = -(-layout.channels // layout.lanes), layout.inputs * p.kh * p.kw
-    tile, edge = layout.spec.p, layout.spec.edge
-    pixels = layout.tiles * tile + layout.border_tiles * edge * BORDER_PIXEL_COST[edge > 1]
-    per_pixel = taps / 2 / INNER_EFFICIENCY + VECTOR_CYCLES
-    cycles = p.mb * blocks * p.oh * (pixels * per_pixel + ROW_CYCLES)
+    spec, tiles = layout.spec, -(-p.oh // layout.spec.r) * layout.tiles
+    cycles = tile_cycles((spec.r, spec.p), (p.kh, p.kw), (p.sh, p.sw), spec.inputs) / INNER_EFFICIENCY
+    cycles *= p.mb * len(layout.starts) * tiles
     nbytes = p.x_nbytes + p.out_nbytes * (2 if p.has_residual else 1)
     return Work(
-        flops=cycles * 4.0 * layout.lanes, nbytes=nbytes, calls=PYTHON_CALLS, setup_nbytes=2 * p.w_nbytes, parallelism=p.mb * layout.strips
-    )  # fmt: skip
+        flops=cycles * 4.0 * layout.lanes,
+        nbytes=nbytes,
+        calls=PYTHON_CALLS,
+        setup_nbytes=2 * p.w_nbytes,
+        parallelism=p.mb * layout.strips * layout.chunks,
+    )
 
 
 @functools.lru_cache(maxsize=512)
