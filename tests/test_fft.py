@@ -7,16 +7,18 @@ import math
 import numpy as np
 import pytest
 
-from fastconv.backends.fft import ALGORITHMS
+from fastconv.backends.fft import ALGORITHMS, tiling
 from fastconv.backends.fft.accuracy import integer_reason
 from fastconv.backends.fft.geometry import axis_tiles
 from fastconv.backends.fft.scratch import SCRATCH, Scratch
-from fastconv.backends.fft.tiles import SMALL_ARRAYS_NBYTES, column_pairs, longest_runs, negatives
-from fastconv.backends.fft.tiling import axis_phases, element_nbytes
+from fastconv.backends.fft.tiles import SMALL_ARRAYS_NBYTES, TilesPlan, column_pairs, longest_runs, negatives
+from fastconv.backends.fft.tiling import axis_phases, channels_of, element_nbytes
 from fastconv.backends.fft.whole import smooth_length
 from fastconv.errors import UnsupportedProblem
 from fastconv.kernels import fft
 from fastconv.kernels.borders import PADDING_MODES, source_index
+from fastconv.kernels.fft_fields import CHANNELS
+from fastconv.kernels.fft_fields import TILES as TILES_IN_LANES
 from fastconv.kernels.fft_lengths import factorize, frequencies, lengths, twiddles
 from fastconv.kernels.fft_stages import stages
 from fastconv.kernels.target import host
@@ -249,6 +251,24 @@ def test_kernels_beyond_the_tiles_are_left_to_the_whole() -> None:
     assert BY_NAME["fft:plane"].why_not(p) is not None
     x, w = arrays(p)
     np.testing.assert_array_equal(np.rint(BY_NAME["fft:whole"].make_plan(p, w)(x)), reference(p, x, w))
+
+
+def test_blocks_of_items_give_whole_pairs_and_the_bits_of_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    p = ConvProblem(1, 3, 3, 70, 66, 5, 11, 8, ph_lo=5, pw_hi=4, dtype="float64")
+    x, w = arrays(p)
+    monkeypatch.setattr(tiling, "WHOLE_NBYTES", 0)
+    monkeypatch.setattr(tiling, "BLOCK_NBYTES", 1)
+    tilings = list(tiling.candidates(p, host().lanes(p.itemsize), 1 << 30, 1 << 30, 1))
+    in_blocks = [t for t in tilings if t.items_at_once < t.items]
+    assert {t.place for t in in_blocks} == {CHANNELS, TILES_IN_LANES}
+    for t in in_blocks[:: len(in_blocks) // 6]:
+        one, two = (TilesPlan("fft:tiles", p, w, None, threads, t) for threads in (1, 2))
+        y = one(x)
+        np.testing.assert_array_equal(np.rint(y), reference(p, x, w))
+        assert y.tobytes() == two(x).tobytes()
+        slots = channels_of(p).slots(t.place, host().lanes(p.itemsize))
+        unit = 1 if t.place == CHANNELS else host().lanes(p.itemsize)
+        assert all(t.items_at_once // unit * count % 4 == 0 for count in slots[:2])
 
 
 @pytest.mark.parametrize("name", TILES)

@@ -9,11 +9,7 @@ import numpy as np
 
 from fastconv.backends.fft.geometry import AxisTiles, Wrap
 from fastconv.backends.fft.tiling import (
-    CACHE_BYTES_PER_CYCLE,
-    CALL_CYCLES,
     LAST_LEVEL_NBYTES,
-    MEMORY_BYTES_PER_CYCLE,
-    STAGE_CYCLES,
     AxisPhases,
     Tiling,
     element_nbytes,
@@ -27,6 +23,12 @@ from fastconv.kernels.fft_fields import COLUMNS, DESCRIPTIONS_NBYTES
 from fastconv.kernels.target import host
 from fastconv.problem import ConvProblem
 
+#: A radix-4 stage per element, and a call for a column or row: more than those of `tiling`, as columns and rows come one by one.
+STAGE_CYCLES = 4.0
+CALL_CYCLES = 60.0
+#: Bytes of a tile and of spectra that arrive in a cycle from the last-level cache and from memory.
+CACHE_BYTES_PER_CYCLE = 12.0
+MEMORY_BYTES_PER_CYCLE = 5.0
 #: Cycles per element: reading, turning twice and writing an element of a plane, and joining and parting the halves.
 PLANE_CYCLES = 21.0
 #: Multiplying by the twiddles between columns and rows of a line, both ways.
@@ -152,7 +154,7 @@ def best_plane_tiling(p: ConvProblem, limit: int, spectra_limit: int, threads: i
         cycles += TRIPS * tile / MEMORY_BYTES_PER_CYCLE * min(1.0, tile / LAST_LEVEL_NBYTES)
         cycles *= p.oc * items
         if best is None or cycles < best.cycles:
-            best = Tiling(rows, cols, COLUMNS, items, items, cycles, 0.0, spectra, shared, per_thread, th, parts)
+            best = Tiling(rows, cols, COLUMNS, items, items, cycles, spectra, shared, per_thread, th, parts)
     return best
 
 

@@ -82,10 +82,10 @@ class TilesFFT(Algorithm):
         points = t.rows.length * t.cols.length
         stages = fft_lengths.stage_cost(t.rows.length) + fft_lengths.stage_cost(t.cols.length)
         setup = weight_slots / 2 * points * (stages + 4) * 6.0 * per_cycle
-        in_slots, _, _ = channels.slots(t.place, lanes)
+        slots = max(channels.slots(t.place, lanes)[:2])
         return Work(
             flops=t.cycles * per_cycle, nbytes=float(problem.x_nbytes + problem.out_nbytes), calls=PYTHON_CALLS,
-            setup_flops=setup, setup_nbytes=2.0 * t.spectra_nbytes, parallelism=max(1, t.items * in_slots // 2),
+            setup_flops=setup, setup_nbytes=2.0 * t.spectra_nbytes, parallelism=max(1, t.items * slots // 2),
         )  # fmt: skip
 
     def workspace_nbytes(self, problem: ConvProblem, threads: int, max_workspace: int | None) -> int | None:

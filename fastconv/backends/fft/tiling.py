@@ -15,33 +15,43 @@ from fastconv.kernels.borders import source_index
 from fastconv.kernels.fft_fields import CHANNELS, COLUMNS, DESCRIPTIONS_NBYTES, TILES
 from fastconv.kernels.fft_product import MAX_ROWS
 from fastconv.kernels.target import host
+from fastconv.machine import usable_cores
 from fastconv.problem import ConvProblem
 
 # The model, in cycles per element (a complex number of all lanes); a cycle is two FMAs at the machine's measured peak.
-# Fitted on Zen 3, checked on Zen 1 (half the FMAs in a clock cycle, and half the stores): predicted by measured times
-# are 0.8 to 1.25 there, the column "model" of bench/fft_layers.py.
+# Least squares over 460 measured tilings of 14 layers on Zen 5, vectors of 16 and of 8 lanes: predicted by measured times are
+# 0.8 to 1.3 at the median of a layer. The column "model" of bench/fft_layers.py shows it for the tiling that is chosen.
 #: A radix-4 stage.
-STAGE_CYCLES = 4.0
+STAGE_CYCLES = 3.0
 #: Bringing a slot in or out: copy, transposition, store.
-ROW_CYCLES = 6.0
+ROW_CYCLES = 2.0
 #: A call for one row of a lane (a third of it where one call does a whole slot), for a column or row of a plane.
-CALL_CYCLES = 60.0
+CALL_CYCLES = 45.0
+#: A column of a tile: calls of its transform and for taking it apart.
+COLUMN_CYCLES = 45.0
+#: A lane of two slots: its place, its borders.
+PAIR_CYCLES = 150.0
 #: Taking two signals apart or putting them together, with one write or read of a spectrum outside the first caches.
-SPECTRUM_CYCLES = 8.0
+SPECTRUM_CYCLES = 14.0
 #: A complex multiply-accumulate: four FMAs, two in a cycle, and what the loop loses.
-PRODUCT_CYCLES = 2.3
+PRODUCT_CYCLES = 2.4
+#: Three parallel regions of a block of items: threads wait for each other.
+PASS_CYCLES = 20_000.0
 #: Bytes of the weights' spectra that arrive in a cycle from the last-level cache and from memory.
 CACHE_BYTES_PER_CYCLE = 12.0
-MEMORY_BYTES_PER_CYCLE = 5.0
+MEMORY_BYTES_PER_CYCLE = 9.0
 #: Assumed last-level cache.
 LAST_LEVEL_NBYTES = 16 * 2**20
 #: Assumed share of the second-level cache for a tile; a larger one pays for its trips.
 TILE_NBYTES = 800 * 2**10
-LARGE_TILE_FACTOR = 1.25
+LARGE_TILE_FACTOR = 1.6
 #: Pages and cache lines, for the distance of the threads' scratch memory.
 PAGE_NBYTES, LINE_NBYTES = 4096, 64
-#: Spectra of source and result that are in work at once, if memory allows more.
-BLOCK_NBYTES = 24 * 2**20
+#: Spectra of source and result that are in work at once where the items go in blocks: with 13 MB of them, 15x15 over 16 -> 16
+#: channels of 256x256 takes a third longer (2.4 instead of 1.7 ms), as what one pass writes is gone when the next one reads it.
+BLOCK_NBYTES = 4 * 2**20
+#: Largest spectra of all items that are in work at once.
+WHOLE_NBYTES = 24 * 2**20
 
 
 @dataclass(frozen=True)
@@ -144,8 +154,6 @@ class Tiling:
         Tiles over images and phases; how many are in work at a time.
     cycles : float
         Modelled cycles of a call on one core.
-    nbytes : float
-        Bytes of spectra that a call moves from memory.
     spectra_nbytes : int
         Size of the weights' spectra.
     shared_nbytes, thread_nbytes : int
@@ -162,7 +170,6 @@ class Tiling:
     items: int
     items_at_once: int
     cycles: float
-    nbytes: float
     spectra_nbytes: int
     shared_nbytes: int
     thread_nbytes: int
@@ -285,59 +292,80 @@ def _fit(
         return None
     per_thread = thread_nbytes(th, tw, lanes)
     room = limit - threads * per_thread
-    unit = 1 if place == CHANNELS else lanes
-    at_once, shared = items, 0
-    if not channels.is_depthwise:
-        unit_nbytes = points * (spectrum_step(in_slots) + spectrum_step(out_slots)) + 2 * element_nbytes()
-        blocks = max(1, -(-items * unit_nbytes // (unit * BLOCK_NBYTES)))
-        at_once = -(-items // blocks)
-        at_once = min(max(unit, -(-at_once // unit) * unit), max(1, room // unit_nbytes) * unit)
-        shared = -(-min(at_once, items) // unit) * unit_nbytes
-    if shared > room:
+    if room < 0:
         return None
+    unit = 1 if place == CHANNELS else lanes
     vectors = -(-items // unit)
-    cycles, nbytes = _model(channels, axes, rows, cols, place, lanes, items, vectors, at_once, spectra, per_thread)
-    return Tiling(rows, cols, place, items, at_once, cycles, nbytes, spectra, shared, per_thread, th)
+    work = _transforms(channels, axes, rows, cols, place, lanes, items, vectors, spectra, per_thread)
+    if channels.is_depthwise:
+        return Tiling(rows, cols, place, items, items, work, spectra, 0, per_thread, th)
+    unit_nbytes = points * (spectrum_step(in_slots) + spectrum_step(out_slots)) + 2 * element_nbytes()
+    best: Tiling | None = None
+    for at_once in _blocks(vectors, in_slots, out_slots, unit_nbytes, room):
+        shared = at_once * unit_nbytes
+        # The more is in work, the less of it is still in the last-level cache; spectra of weights are read during the products.
+        from_memory = min(1.0, ((shared + spectra) / LAST_LEVEL_NBYTES) ** 6)
+        passes = -(-vectors // at_once)
+        reading = passes * spectra * (from_memory / MEMORY_BYTES_PER_CYCLE + (1 - from_memory) / CACHE_BYTES_PER_CYCLE)
+        products = points * _products(channels, place, items, vectors, out_slots, at_once)
+        cycles = work + passes * PASS_CYCLES + max(products, reading) + 2 * vectors * unit_nbytes * from_memory / MEMORY_BYTES_PER_CYCLE
+        if best is None or cycles < best.cycles:
+            best = Tiling(rows, cols, place, items, min(at_once * unit, items), cycles, spectra, shared, per_thread, th)
+    return best
 
 
-def _model(
+def _blocks(units: int, in_slots: int, out_slots: int, unit_nbytes: int, room: int) -> Iterator[int]:
+    """Yield numbers of units to have in work at once: all, and as many as stay in the caches.
+
+    These are pairs of slots for all cores: no core waits, and slots share their transforms as they do without blocks.
+    """
+    most = room // unit_nbytes
+    if units <= min(most, WHOLE_NBYTES // unit_nbytes):
+        yield units
+    pairs = 2 * max(2, usable_cores())
+    multiple = math.lcm(*(pairs // math.gcd(pairs, slots) for slots in (in_slots, out_slots)))
+    some = max(multiple, min(BLOCK_NBYTES // unit_nbytes, most) // multiple * multiple)
+    # Passes of equal work, as far as the multiple allows.
+    some = -(-units // (-(-units // some) * multiple)) * multiple
+    if 0 < min(some, most) < units:
+        yield min(some, most)
+
+
+def _transforms(
     channels: Channels, axes: tuple[AxisPhases, AxisPhases], rows: AxisTiles, cols: AxisTiles, place: int, lanes: int, items: int,
-    vectors: int, at_once: int, spectra: int, tile: int,
-) -> tuple[float, float]:  # fmt: skip
-    """Return (cycles, bytes from memory) of a call."""
+    vectors: int, spectra: int, tile: int,
+) -> float:  # fmt: skip
+    """Return the cycles of a call, but for what moves spectra between the passes of dense layers."""
     th, tw = rows.length, cols.length
     in_slots, out_slots, _ = channels.slots(place, lanes)
     large = LARGE_TILE_FACTOR if tile > TILE_NBYTES else 1.0
     used = min(1.0, axes[0].index.shape[2] / th)
     wanted = min(1.0, rows.step / th)
-    column = th * tw * fft_lengths.stage_cost(th) * STAGE_CYCLES
+    column = tw * (th * fft_lengths.stage_cost(th) * STAGE_CYCLES + COLUMN_CYCLES)
     row = th * tw * (fft_lengths.stage_cost(tw) * STAGE_CYCLES + 2 * ROW_CYCLES)
     column *= large
     row *= large
     each_row = 2 * lanes * (CALL_CYCLES if place == TILES else CALL_CYCLES / 3)
+    column += PAIR_CYCLES * lanes
     pairs_in, pairs_out = -(-vectors * in_slots // 2), -(-vectors * out_slots // 2)
     kept = frequencies_kept(th, tw)
     if channels.is_depthwise:
         pairs = pairs_in * channels.oc_per_group
-        cycles = pairs * (2 * column + (row + each_row * th) * (used + wanted) + th * tw * SPECTRUM_CYCLES)
-        cycles += spectra * (vectors if place == TILES else items) / CACHE_BYTES_PER_CYCLE
-        return cycles, (spectra if spectra > LAST_LEVEL_NBYTES else 0.0)
-    cycles = pairs_in * (column + (row + each_row * th) * used) + pairs_out * (column + (row + each_row * th) * wanted)
-    cycles += 2 * kept * SPECTRUM_CYCLES * (pairs_in + pairs_out)
+        work: float = pairs * (2 * column + (row + each_row * th) * (used + wanted) + th * tw * SPECTRUM_CYCLES)
+        return work + spectra * (vectors if place == TILES else items) / CACHE_BYTES_PER_CYCLE
+    cycles: float = pairs_in * (column + (row + each_row * th) * used) + pairs_out * (column + (row + each_row * th) * wanted)
+    return cycles + 2 * kept * SPECTRUM_CYCLES * (pairs_in + pairs_out)
+
+
+def _products(channels: Channels, place: int, items: int, vectors: int, out_slots: int, at_once: int) -> float:
+    """Return the cycles of the products at a frequency."""
     if place == CHANNELS:
-        macs = items * out_slots * channels.ic_per_group
-        tall = min(at_once, items)
+        macs, rows = items * out_slots * channels.ic_per_group, at_once
     else:
-        macs = vectors * channels.oc * channels.ic_per_group
-        tall = channels.oc_per_group
+        macs, rows = vectors * channels.oc * channels.ic_per_group, channels.oc_per_group
     # Low register tiles wait for loads: two vectors and two broadcasts for each four FMAs of a row.
-    height = min(tall, MAX_ROWS)
-    cycles += kept * macs * PRODUCT_CYCLES * max(1.0, (1.0 + 2.0 / height) * 0.8)
-    passes = -(-items // at_once)
-    if spectra > LAST_LEVEL_NBYTES:
-        cycles += passes * spectra / MEMORY_BYTES_PER_CYCLE
-        return cycles, float(passes * spectra)
-    return cycles + passes * spectra / CACHE_BYTES_PER_CYCLE, 0.0
+    height = min(rows, MAX_ROWS)
+    return macs * PRODUCT_CYCLES * max(1.0, (1.0 + 2.0 / height) * 0.8)
 
 
 @functools.lru_cache(maxsize=512)
