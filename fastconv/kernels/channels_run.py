@@ -54,7 +54,7 @@ def channels_task(i: int, _tid: int, geometry: Any, src: int, weights: int, dst:
 
 @jit
 def channels_run(ctl: int, threads: int, geometry: Any, src: int, weights: int, dst: int, bias: int, residual: int) -> None:
-    """Compute all tasks of a convolution with channels in lanes.
+    """Compute all tasks of a convolution with channels in lanes, ``dst[n, :, :, o] = sum over c of src[n, :, :, c] * w[o, c]``.
 
     Parameters
     ----------
@@ -67,6 +67,8 @@ def channels_run(ctl: int, threads: int, geometry: Any, src: int, weights: int, 
 
     Notes
     -----
+    ``2*N*OC*OH*OW*IC/G*KH*KW`` flops, as `build_channels` does them. Bytes: a strip's pixels of the source once, with all their
+    channels, and its upper neighbour's last rows again; the weights once per strip; the result once.
     The same bits for any number of threads: the split into tasks does not depend on it. Not checked here: that the result has at
     least R rows for each strip.
     """

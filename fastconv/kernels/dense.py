@@ -241,9 +241,9 @@ def dense(ctl: int, nthreads: int, ntasks: int, tables: Array, src: int, dst: in
     Not checked: every index of the tables lies inside the arrays; the pixels of a segment are equally spaced in
     result and residual; the caller keeps all tables and arrays alive. Never touches memory outside the arrays.
 
-    **Complexity** 2*N*OC*OH*OW*(IC/G)*KH*KW flops, four times as many for complex numbers. Reads the source once per
+    **Complexity** 2*N*OC*OH*OW*(IC/G)*KH*KW flops, four times as many for complex numbers. Bytes: the source once per
     range of output channels (for kernels above 1x1 the rows that neighbouring blocks share twice), each panel of weights
-    once per block of pixels, and writes the result once per block of k.
+    once per block of pixels, the result once per block of k.
 
     Source: E. Georganas et al., "Anatomy of high-performance deep learning convolutions on SIMD architectures",
     SC 2018, for the register blocking; the strips are this project's own.

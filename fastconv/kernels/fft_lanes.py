@@ -359,13 +359,20 @@ def depthwise_task(i, tid, fn, g, v, padding, items, slots):  # type: ignore[no-
 
 @jit
 def transform_slots(ctl, threads, fn, g, v, padding, items, slots):  # type: ignore[no-untyped-def]
-    """Transform all source slots into V: how the weights get their spectra."""
+    """Transform all source slots into V: how the weights get their spectra; arguments and what is not checked as in `convolve`.
+
+    About ``2.5 * TH*TW*log2(TH*TW)`` flops per plane. Bytes: the source once, half of the columns of each spectrum once.
+    """
     parallel_for(ctl, threads, (slots + 1) // 2, forward_task, (fn, g, v, padding, np.int64(0), items, slots))
 
 
 @jit
 def convolve_depthwise(ctl, threads, fn, g, v, padding, items):  # type: ignore[no-untyped-def]
-    """Convolve all items of a layer whose groups have one input channel; arguments as in `convolve`."""
+    """Convolve all items of a layer whose groups have one input channel; arguments and what is not checked as in `convolve`.
+
+    ``5 * TH*TW*log2(TH*TW)`` flops per tile and plane, and 3 per point for the products. Bytes: the source once where tiles do
+    not overlap, a spectrum of the weights for each vector of items, the result once.
+    """
     vectors = items if word(g, PLACE) == CHANNELS else (items + word(g, LANES) - 1) // word(g, LANES)
     slots = vectors * word(g, IN_SLOTS)
     tasks = (slots + 1) // 2 * word(g, MULTIPLIER)
@@ -394,6 +401,12 @@ def convolve(ctl, threads, fn, g, v, padding, items, items_at_once):  # type: ig
           length, the first source column, whether there are others outside it.
     padding : scalar
         Of the element type.
+
+    Notes
+    -----
+    Not checked: the tables fit one another and the arrays. ``2.5 * TH*TW*log2(TH*TW)`` flops per tile and plane of source or result,
+    ``4 * TH*TW`` per tile and pair of channels for the products. Bytes: the source once where tiles do not overlap, the
+    spectra of the weights once per `items_at_once`, those of the source and of the products written and read, the result once.
     """
     count = word(g, LANES)
     points = word(g, PAIRS) * word(g, TH)

@@ -252,7 +252,10 @@ def spectrum_task(i, tid, fn, g, v):  # type: ignore[no-untyped-def]
 
 @jit
 def transform_planes(ctl, threads, fn, g, v, planes):  # type: ignore[no-untyped-def]
-    """Transform the kernels of all output channels."""
+    """Transform the kernels of all output channels; arguments and what is not checked as in `convolve_planes`.
+
+    About ``2.5 * N*log2(N)`` flops per kernel, with N = 2*TH*TW. Bytes: the kernel once, N elements of U once.
+    """
     parallel_for(ctl, threads, planes, spectrum_task, (fn, g, v))
 
 
@@ -263,6 +266,9 @@ def convolve_planes(ctl, threads, fn, g, v, padding, tiles):  # type: ignore[no-
     MIDDLE in `v` is the address of the fused middle of a row's transform, see `fastconv.kernels.fft.filtered`; ROOTS
     that of exp(-i pi y / (2 TH)) for the rows of Z; TWISTS that of exp(-2 pi i (f - 1/4) x / (TH*TW)) for row frequency f
     and column x in the layout of U, or 0. With PARTS > 1 a tile's memory is at SPECTRA, else in that of the threads.
+
+    Not checked: the tables fit one another and the arrays. About ``5 * N*log2(N) + 3*N`` flops per tile, with N = 2*TH*TW. Bytes:
+    the source once where tiles do not overlap, the spectrum of the kernel once per tile, the result once.
     """
     if word(g, PARTS) == 1:
         rounds, first, last = 1, ALL, ALL

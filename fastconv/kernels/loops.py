@@ -144,10 +144,16 @@ def conv_task(
 def conv(
     ctl: int, threads: int, src: Any, weights: Any, dst: Any, rows: Any, cols: Any, geometry: Any, fill: Any, zero: Any, block: int
 ) -> None:
-    """Compute dst, split into tasks of `block` rows of one plane over `threads` threads of the pool `ctl`.
+    """Compute dst = src * weights, split into tasks of `block` rows of one plane over `threads` threads of the pool `ctl`.
 
     Parameters are those of `conv_row`; `zero` is an empty array of the accumulator's dtype (that of `dst`;
     int64 or uint64 for integers, so that sums wrap once, when they are stored).
+
+    Notes
+    -----
+    2*N*OC*OH*OW*(IC/G)*KH*KW flops. A row of the source is read KH times for each output channel of its group, from cache where
+    `block` rows of IC/G planes fit; bytes of memory: the source and the result once. Not checked: the arrays have the
+    shapes that `geometry` says.
     """
     tasks = dst.shape[0] * dst.shape[1] * ((dst.shape[2] + block - 1) // block)
     parallel_for(ctl, threads, tasks, conv_task, (src, weights, dst, rows, cols, geometry, fill, zero, block))

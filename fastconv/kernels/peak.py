@@ -69,7 +69,10 @@ def _peak_tile(i: int, tid: int, like: Any, turns: int, dst: int) -> None:  # no
 
 @jit
 def run_chains(ctl: int, threads: int, like: Any, turns: int, dst: int) -> None:
-    """Run the chains on `threads` threads at once, each for `turns` turns; their sums go to `dst`."""
+    """Run the chains on `threads` threads at once, each for `turns` turns; their sums go to `dst`.
+
+    ``2 * lanes * chains * UNROLL`` flops per turn and thread, no bytes. Not checked: `dst` has RESULT_NBYTES for each thread.
+    """
     parallel_for(ctl, threads, threads, _peak_tile, (like, turns, dst))
 
 

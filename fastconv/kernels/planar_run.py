@@ -104,7 +104,7 @@ def planar_task(i: int, _tid: int, geometry: Any, src: int, weights: int, dst: i
 
 @jit
 def planar_run(ctl: int, threads: int, geometry: Any, src: int, weights: int, dst: int, bias: int, residual: int) -> None:
-    """Compute all tasks of a planar convolution.
+    """Compute all tasks of a planar convolution, ``dst[n, o] = sum over c of src[n, c] * w[o, c]``, planes as `build_planar` has them.
 
     Parameters
     ----------
@@ -117,6 +117,8 @@ def planar_run(ctl: int, threads: int, geometry: Any, src: int, weights: int, ds
 
     Notes
     -----
+    ``2*N*OC*OH*OW*IC/G*KH*KW`` flops, as `build_planar` does them. Bytes: a strip's rows of the source once, and its upper
+    neighbour's last rows again; those of a packed group into cache and back; the result once.
     The same bits for any number of threads: the split into tasks does not depend on it. Not checked here: that
     each strip has at least R rows, and that chunks are groups where several blocks share a source that is read in place.
     """

@@ -132,6 +132,7 @@ def depthwise_weight_gradient(ctl: int, threads: int, src: Any, diff_dst: Any, d
 
     Notes
     -----
-    2*N*OC*OH*OW*KH*KW flops at most; a plane of each stays in cache for all taps. Preconditions are not checked here.
+    2*N*OC*OH*OW*KH*KW flops at most. Bytes: source and gradient once, as a plane of each stays in cache for all taps.
+    Preconditions are not checked here.
     """
     parallel_for(ctl, threads, diff_weights.shape[0], depthwise_task, (src, diff_dst, diff_weights, geometry))

@@ -125,7 +125,8 @@ def separable_run(
 
     Notes
     -----
-    2*(KH + KW) flops per output instead of 2*KH*KW. Not checked here: everything.
+    2*(KH + KW) flops per output instead of 2*KH*KW. Bytes: the source (1 + (KH - 1)/rows of a strip) times, the result once; a
+    strip stays in cache. Not checked: addresses, and that both geometries read in place and fit the planes and strips.
     """
     args = (vertical, horizontal, strips, planes, scratch_row, most_rows, src, columns, rows, dst, bias, residual)
     parallel_for(ctl, threads, images * planes * strips, separable_task, args)

@@ -326,6 +326,7 @@ def weight_gradient(ctl: int, threads: int, operands: Any, tables: Any, places: 
 
     Notes
     -----
-    2*N*OC*OH*OW*IC/G*KH*KW flops. Preconditions are not checked here.
+    2*N*OC*OH*OW*IC/G*KH*KW flops. Bytes: a block of the source and a panel of the gradient are read once for each task that needs
+    them, the sums are written once. Preconditions are not checked here.
     """
     parallel_for(ctl, threads, tables[0].shape[0], _task, (operands, tables, places, geometry, block))

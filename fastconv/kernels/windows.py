@@ -136,7 +136,7 @@ def windows(
     Notes
     -----
     Preconditions are not checked here. KH lines of a block, converted and padded, are kept per task: the source is
-    read (1 + KH/rows) times. 2*Q flops per output (no FMA, to keep SciPy's rounding).
+    read (1 + KH/rows) times, `dst` is written once; no other bytes. 2*Q flops per output (no FMA, to keep SciPy's rounding).
     """
     parallel_for(ctl, threads, tasks, window_task, (src, dst, rows, cols, taps, tap_rows, tap_cols, geometry, fill))
 
@@ -205,7 +205,8 @@ def running_sums(
 
     Notes
     -----
-    Preconditions are not checked here. Each step adds the difference of the row that enters and the row that leaves.
+    Preconditions are not checked here. Each step adds the difference of the row that enters and the row that leaves: 3 flops per
+    output whatever the size. Bytes: the source twice, the result once.
     """
     parallel_for(ctl, threads, tasks, running_task, (src, dst, rows, size, geometry, fill, zero))
 
@@ -254,6 +255,6 @@ def running_line_sums(
     """Compute dst[i, j] = (sum over k < size of src[i, cols[j + k]]) / size by one running sum per row.
 
     Parameters are those of `running_sums`, with columns in the place of rows, one image, and tasks of four rows: they go
-    together, as each step of a running sum waits for the one before.
+    together, as each step of a running sum waits for the one before. As many flops and bytes; preconditions are not checked either.
     """
     parallel_for(ctl, threads, tasks, running_line_task, (src, dst, cols, size, geometry, fill, zero))

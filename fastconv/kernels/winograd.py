@@ -344,7 +344,8 @@ def convolve(
 
     Notes
     -----
-    Preconditions are not checked here. Products: ``2 * alpha_h * alpha_w * tiles * IC/G * OC`` flops.
+    Preconditions are not checked here. Products: ``2 * alpha_h * alpha_w * tiles * IC/G * OC`` flops. Bytes: the source once where
+    blocks do not overlap, U once for each block, V and M written and read in cache, the result once.
 
     Source: A. Lavin, S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016.
     """

@@ -59,6 +59,11 @@ def transform_weights(
         Extents; channels and outputs per group, ``taps = KH*KW``.
     xi_step : int
         Elements from one xi to the next: more than the panels take where their size would put all xi on the same cache sets.
+
+    Notes
+    -----
+    At most 2*(KH + alpha_w)*alpha_h*KW flops per pair of channels. Bytes: the weights once, U once, of which a panel of CHANNELS_AT_ONCE
+    channels is in cache while it is transposed. Not checked: the areas hold what the extents say.
     """
     panels = (outputs + nr - 1) // nr
     arguments = (like, transform, weights, u, xis, xi_step, outputs, channels, taps, nr, lanes)
