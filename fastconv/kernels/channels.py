@@ -319,7 +319,12 @@ class _Channels(PartialVectors):
         known = {(j, q): looked_up(line, q) for j, line in lines.items() for q in needed}
 
         def at_border(channel: Value) -> _Columns:
-            return lambda j, line, q: self.offset_nbytes(self.launder(known[j, q]) if known else looked_up(line, q), channel)
+            def at(j: int, line: Value, q: int) -> Value:
+                if not known:
+                    return self.offset_nbytes(looked_up(line, q), channel)
+                return self.offset_nbytes(self.launder(known[j, q]) if spec.inputs > 1 else known[j, q], channel)
+
+            return at
 
         self.blocks(row, pixel, first, lines, at_border)
         b.branch(done)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from fastconv.kernels import dense
 from fastconv.kernels import dense_fields as df
-from fastconv.kernels.dense_cost import PANEL_NBYTES, are_placed, channels_cost, cut, pixels_cost
+from fastconv.kernels.dense_cost import PANEL_NBYTES, WEIGHT_NBYTES, are_placed, channels_cost, cut, pixels_cost, tiles_of_ranges
 from fastconv.kernels.dense_geometry import REGION_PIXELS, Geometry, Region, Step, even_blocks, k_order, multiple
 from fastconv.kernels.gemm import WORD_NBYTES
 from fastconv.kernels.pack import SLACK
@@ -59,8 +59,8 @@ class DenseLayout:
         The design; whether panels are packed from the source itself, without a strip.
     tasks : int
     workspace_nbytes_per_thread : int
-    copied_vectors : int
-        Vectors that fill the strips of an image's group, once for each range of output channels.
+    fill_cycles : float
+        Modelled cycles that fill the strips of an image's group for one range of output channels.
     region : Region, optional
         The rectangle of the result that it computes, if not the whole.
     """
@@ -75,7 +75,7 @@ class DenseLayout:
     in_place: bool
     tasks: int
     workspace_nbytes_per_thread: int
-    copied_vectors: int
+    fill_cycles: float
     region: Region | None = None
 
     def offsets(self, x_strides: Sequence[int], geometry: Geometry) -> Table:
@@ -188,7 +188,8 @@ def make_layout(
     pieces = g.n * g.groups * segments
     reads_pixels = is_placed = False
     if is_pixels:
-        heights = row_tiles(g.oc, tile, parts)
+        # The weights are packed by them: the same for all forms of the arrays, and all rectangles.
+        heights = tiles_of_ranges(g.oc, threads, tile, parts)
         tiles = np.concatenate(([0], np.cumsum(heights)))
         units = len(heights)
         is_placed = are_placed(heights, tile)
@@ -201,16 +202,29 @@ def make_layout(
         are_high = min(min(part) for part in sizes_of_blocks) >= tile.high_heights[0]
         reads_pixels = reads_channels and are_high and can_read_in_place(g, is_flat=is_flat, has_row_gaps=has_row_gaps) and g.kh * g.kw == 1
     fewest = -(-g.oc * block * itemsize // HELD_NBYTES) if holds else 1
-    block, splits = cut(g.oc, segment, block, units, depth, tile, pieces, threads, is_pixels=is_pixels, fewest=min(units, fewest))
-    blocks = -(-segment // block)
-
+    steps = _steps(depth, kc, g.kh * g.kw, parts) if region is None else region.steps()
     padded_rows = (g.oh - 1) * g.sh + (g.kh - 1) * g.dh + 1
     row_slots, row_shifts = _slots(g.kh, g.dh, g.sh)
     unrolls = is_flat and _pays_to_unroll(g, tile.columns if is_pixels else tile.rows, lanes)
     column_slots, column_shifts = _slots(g.kw, g.dw, g.sw)
     if unrolls:
         column_slots, column_shifts = [(t * g.dw, 0) for t in range(g.kw)], [(t, 0) for t in range(g.kw)]
-    height = min(g.oh, (block + g.ow - 2) // g.ow + 1) if is_flat else 1
+    filled = 0 if in_place or reads_pixels else parts * sum(step[5] for step in steps)
+
+    def rows_of(pixels: int) -> int:
+        return min(g.oh, (pixels + g.ow - 2) // g.ow + 1) if is_flat else 1
+
+    def fill_cycles(pixels: int) -> float:
+        rows = sum(rows_of(pixels) + extra for _, extra in row_slots)
+        vectors = sum(-(-((g.ow if is_flat else pixels) + extra) // lanes) for _, extra in column_slots)
+        return filled * rows * vectors * ROW_COPY_CYCLES * (g.sw if g.sw <= 2 else lanes)
+
+    block, splits = cut(
+        g.oc, segment, block, units, depth, tile, pieces, threads, is_pixels=is_pixels, fewest=min(units, fewest),
+        read_cycles=g.oc * depth * itemsize / WEIGHT_NBYTES, fill_cycles=fill_cycles,
+    )  # fmt: skip
+    blocks = -(-segment // block)
+    height = rows_of(block)
     width = (g.ow if is_flat else block) + max(extra for _, extra in column_slots)
     positions = height + max(extra for _, extra in row_slots)
     # Pixels of a whole block lie next to each other where a strip's rows are as long as the output's.
@@ -238,11 +252,7 @@ def make_layout(
     for field, size in sizes.items():
         fields[field] = at + (SLACK if field == df.STRIP_AT else 0)
         at += multiple(size + (SLACK if field == df.STRIP_AT else 0), line)
-    steps = _steps(depth, kc, g.kh * g.kw, parts) if region is None else region.steps()
     tasks = pieces * blocks * splits
-    rows = sum(height + extra for _, extra in row_slots)
-    row_vectors = sum(-(-((g.ow if is_flat else block) + extra) // lanes) for _, extra in column_slots)
-    filled = 0 if in_place or reads_pixels else parts * sum(step[5] for step in steps)
     numbers = {
         df.SIZE: itemsize, df.GROUPS: g.groups, df.IC: g.ic, df.OC: g.oc, df.OH: g.oh, df.OW: g.ow,
         df.IH: g.ih, df.IW: g.iw, df.SH: g.sh, df.SW: g.sw, df.PW_LO: g.pw_lo,
@@ -270,7 +280,7 @@ def make_layout(
         in_place or reads_pixels,
         tasks,
         at * itemsize,
-        segments * blocks * filled * rows * row_vectors,
+        segments * blocks * fill_cycles(block),
         region,
     )
 

@@ -78,7 +78,7 @@ def test_infinity_reaches_exactly_the_outputs_that_read_it() -> None:
 
 
 @pytest.mark.parametrize("start", [0, 4, 16, 36])
-@pytest.mark.parametrize("text", [f"g{c}mb2ic{c}ih5iw6oc{c}kh3kw3sh1sw1ph1pw1dh1dw1:float32" for c in (96, 100)])
+@pytest.mark.parametrize("text", [f"g{c}mb2ic{c}ih5iw6oc{c}kh3kw3sh1sw1ph1pw1dh1dw1:float32" for c in (96, 104, 200)])
 def test_a_source_may_start_anywhere_in_a_cache_line(text: str, start: int) -> None:
     p = ConvProblem.parse(text).replace(channels_last=True)
     rng = np.random.default_rng(0)

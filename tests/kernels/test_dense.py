@@ -12,11 +12,11 @@ from fastconv.backends.direct.dense import Dense
 from fastconv.backends.naive import Naive
 from fastconv.kernels import dense, dense_fields
 from fastconv.kernels.borders import source_index
-from fastconv.kernels.dense_cost import best_regions, channels_cost, pixels_cost
+from fastconv.kernels.dense_cost import SPLIT_CHANNELS, best_regions, channels_cost, cut, pixels_cost, tiles_of_ranges
 from fastconv.kernels.dense_functions import functions
 from fastconv.kernels.dense_geometry import Geometry, even_blocks, regions
 from fastconv.kernels.dense_layout import DenseLayout, can_read_in_place, make_layout, pack_bias, pack_weights
-from fastconv.kernels.register_tile import register_tile
+from fastconv.kernels.register_tile import register_tile, row_tiles
 from fastconv.kernels.target import AVX2, AVX512, Target
 from fastconv.kernels.threads import pool
 from fastconv.problem import ConvProblem
@@ -122,6 +122,46 @@ def test_panels_stay_where_they_lie_for_few_channels_that_make_high_tiles(target
     assert is_placed(24)
     assert not is_placed(3)
     assert not is_placed(96)
+
+
+@pytest.mark.parametrize("target", [AVX2, AVX512], ids=["avx2", "avx512"])
+@pytest.mark.parametrize("unit", [1, 2])
+def test_ranges_of_channels_have_as_many_tiles_and_nearly_as_many_channels_each(unit: int, target: Target) -> None:
+    tile = register_tile(4, target)
+    for channels in range(unit, 300, unit):
+        for threads in (1, 2, 3, 4):
+            tiles = tiles_of_ranges(channels, threads, tile, unit)
+            assert sum(tiles) == channels
+            assert set(tiles) <= set(tile.heights)
+            if tiles != row_tiles(channels, tile, unit):
+                ranges = min(threads, channels // SPLIT_CHANNELS)
+                count = len(tiles) // ranges
+                sizes = [sum(tiles[i * count : (i + 1) * count]) for i in range(ranges)]
+                assert len(tiles) % ranges == 0
+                assert max(sizes) - min(sizes) <= 2 + channels % 2
+    assert tiles_of_ranges(128, 2, tile, unit)[: len(tiles_of_ranges(64, 1, tile, unit))] == tiles_of_ranges(64, 1, tile, unit)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_tiles_by_which_weights_are_packed_are_the_same_for_all_forms_of_arrays_and_rectangles(threads: int) -> None:
+    for channels in (30, 64, 100, 128, 200):
+        g = replace(geometry("taps in the padding"), n=1, ic=64, oc=channels, ih=28, iw=28, oh=28, ow=28, ph_lo=5, pw_lo=5, dh=5, dw=5)
+        forms = [{"is_flat": flat, "reads_rows": rows, "region": None} for flat in (True, False) for rows in (True, False)]
+        forms += [{"is_flat": True, "reads_rows": True, "region": part} for part in regions(g, 40, 4000, by_rows=True, by_columns=True)]
+        tiles = [make_layout(g, 4, is_channels_last=False, threads=threads, design=True, **form).tiles.tolist() for form in forms]
+        assert all(other == tiles[0] for other in tiles)
+
+
+def test_channels_are_cut_into_ranges_where_filling_strips_once_more_costs_less_than_an_idle_thread() -> None:
+    tile = register_tile(4, AVX512)
+
+    def splits(fill_cycles: float) -> int:
+        return cut(
+            128, 784, 288, 11, 1152, tile, 1, 2, is_pixels=True, fewest=1, read_cycles=0.0, fill_cycles=lambda pixels: fill_cycles * pixels
+        )[1]
+
+    assert splits(0.0) == 2
+    assert splits(1000.0) == 1
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

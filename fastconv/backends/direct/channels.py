@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from fastconv._typing import Array
 from fastconv.backends.direct.dense_plan import parts_of, real_dtype, real_weights
-from fastconv.kernels.channels import ChannelsSpec, channels_words, choose_tile
+from fastconv.kernels.channels import ChannelsSpec, channels_words, choose_tile, tile_cycles
 from fastconv.kernels.channels_run import channels_function, channels_run
 from fastconv.kernels.epilogue import activation_code
 from fastconv.kernels.planar_spec import ACTIVATION, BIAS, PAD_ROW, RESIDUAL
@@ -23,14 +24,14 @@ from fastconv.problem import ConvProblem
 #: rows of a 31x31 kernel, in a loop, take 1.1 times as long here.
 MOST_ROW_TAPS, MOST_TAPS = 49, 81
 #: Most inputs of a layer of one group.
-MOST_INPUTS = 4
+MOST_INPUTS = 16
 #: A task takes about this many products; a problem is cut into so many tasks at least, as long as each has so many products.
 TASK_MACS, LEAST_TASKS, LEAST_TASK_MACS = 400_000, 16, 100_000
 #: Tasks that share rows have at least so many blocks of channels.
 LEAST_CHUNK = 4
-#: Reading whole cache lines takes a block more; pixels of fewer blocks are read as they lie. A 3x3 layer reads 1.2 to 1.3 times
-#: as fast where vectors do not cross lines: ``python bench/direct_layers.py --nhwc --alone --layers dw``.
-LEAST_LED_BLOCKS = 6
+#: What a source vector that crosses cache lines takes more than one that does not. A 3x3 layer of 144 channels in the second-level
+#: cache takes 7.5 cycles a vector instead of 6.0, of 36 loads for 16.
+CROSSING_CYCLES = 0.67
 #: Sources whose pixels lie further apart than this many times their channels are copied.
 MOST_SPREAD = 4
 #: Geometries kept by a plan, one per set of strides of source, result and residual and place of the source in a cache line.
@@ -67,6 +68,8 @@ class ChannelsLayout:
         First output channel of each block of lanes.
     tiles, inside : int, (int, int)
         Tiles in a row; first and last pixel at which one reads inside the row.
+    tile_cycles : float
+        Of a tile and a block of channels.
     chunks, strips : int
         Tasks per image: chunks of blocks, strips of rows.
     """
@@ -87,6 +90,7 @@ class ChannelsLayout:
             r, pixels, p.kh, p.kw, p.sh, p.sw, p.dh, p.dw, inputs, max(outputs, lanes) if p.g == 1 else outputs, tail, epilogue
         )
         self.starts = self.block_starts(0)
+        self.tile_cycles = tile_cycles((r, pixels), (p.kh, p.kw), (p.sh, p.sw), inputs)
         macs = self.channels * p.oh * p.ow * p.kh * p.kw * inputs
         wanted = max(1, min(max(LEAST_TASKS, macs * p.mb // TASK_MACS), macs * p.mb // LEAST_TASK_MACS) // max(1, p.mb))
         self.strips = max(1, min(wanted, p.oh // r))
@@ -99,13 +103,15 @@ class ChannelsLayout:
         return [max(0, min(b * self.lanes - lead, last)) for b in range(blocks)]
 
     def lead(self, start: int, steps: tuple[int, ...]) -> int:
-        """Return the lead with which blocks of a source at address `start` lie in cache lines; 0 where one more block does not pay."""
-        vector, spec = self.lanes * self.item, self.spec
-        is_whole = spec.inputs == spec.outputs < self.lanes and len(self.starts) >= LEAST_LED_BLOCKS
-        if not is_whole or any(step % vector for step in (self.channels * self.item, *steps)):
+        """Return the lead with which fewest vectors of a source at address `start` cross cache lines; 0 where more blocks do not pay."""
+        spec, vector = self.spec, self.lanes * self.item
+        unit = math.gcd(vector, self.channels * self.item, *steps)
+        lead = start % unit // self.item
+        if not lead or spec.inputs != spec.outputs or lead % spec.outputs:
             return 0
-        lead = start % vector // self.item
-        return 0 if lead % spec.outputs else lead
+        loads = ((spec.r - 1) * spec.sh + spec.kh) * ((spec.p - 1) * spec.sw + spec.kw)
+        led = len(self.block_starts(lead)) * (self.tile_cycles + CROSSING_CYCLES * loads * (1 - unit / vector))
+        return lead if led < len(self.starts) * (self.tile_cycles + CROSSING_CYCLES * loads) else 0
 
 
 class ChannelsPlan(Plan):
@@ -122,6 +128,9 @@ class ChannelsPlan(Plan):
             description=f"channels in lanes, tiles of {spec.r} rows x {spec.p} pixels, read in place",
         )  # fmt: skip
         self._bias = None if bias is None else bias.copy()
+        self._bias_address = 0 if self._bias is None else address(self._bias)
+        self._item, self._has_single = p.itemsize, p.ic == 1
+        self._farthest = MOST_SPREAD * max(p.ic, p.oc, lanes) * p.itemsize
         self._activation, low, high = activation_code(p.activation)
         self._limits = np.array([low, high], real)
         self._kernel = channels_function(real, *spec)
@@ -130,25 +139,22 @@ class ChannelsPlan(Plan):
 
     def execute(self, x: Array, residual: Array | None, out: Array) -> None:
         """Compute into `out`; sources, residuals and results whose channels are not neighbours are copied."""
-        p, item = self.problem, self.problem.itemsize
-        x = self._channels_last(x)
-        residual = None if residual is None else self._channels_last(residual)
-        target = out if out.strides[1] == item else self._channels_last(np.empty(p.out_shape, p.dtype))
-        added = target if residual is None else residual
-        key = x.strides, target.strides, added.strides, self.layout.lead(address(x), x.strides[2:] + x.strides[:1])
+        if not self._is_fit(x.strides, is_single=self._has_single):
+            x = channels_last_copy(x)
+        target = out if self._is_fit(out.strides) else channels_last_copy(out)
+        added = target
+        if residual is not None:
+            added = residual if self._is_fit(residual.strides) else channels_last_copy(residual)
+        source, result = address(x), address(target)
+        key = x.strides, target.strides, added.strides, source % LINE_NBYTES
         geometry, weights, _ = self._geometries.get(key) or self._keep(key)
-        channels_run(
-            pool.handle(self.threads), self.threads, geometry, address(x), weights, address(target),
-            0 if self._bias is None else address(self._bias), address(added),
-        )  # fmt: skip
+        channels_run(pool.handle(self.threads), self.threads, geometry, source, weights, result, self._bias_address, address(added))
         if target is not out:
             out[...] = target
 
-    def _channels_last(self, array: Array) -> Array:
-        item = self.problem.itemsize
-        farthest = MOST_SPREAD * max(array.shape[1], self.layout.lanes) * item
-        is_fit = (array.strides[1] == item or array.shape[1] == 1) and abs(array.strides[3]) <= farthest
-        return array if is_fit else channels_last_copy(array)
+    def _is_fit(self, strides: tuple[int, ...], *, is_single: bool = False) -> bool:
+        """Tell whether channels are neighbours, or there is a single one, and pixels not far apart."""
+        return (is_single or strides[1] == self._item) and -self._farthest <= strides[3] <= self._farthest
 
     def _keep(self, key: Any) -> tuple[Any, ...]:
         made = self._make_geometry(*key)
@@ -168,9 +174,10 @@ class ChannelsPlan(Plan):
             block[...] = self._taps[..., start : start + lanes]
         return address(blocks), blocks
 
-    def _make_geometry(self, src: tuple[int, ...], dst: tuple[int, ...], residual: tuple[int, ...], lead: int) -> tuple[Any, ...]:
-        """Return the geometry, the address of the weights, and the arrays whose addresses these hold."""
+    def _make_geometry(self, src: tuple[int, ...], dst: tuple[int, ...], residual: tuple[int, ...], start: int) -> tuple[Any, ...]:
+        """Return the geometry of a source `start` bytes behind a cache line, the weights' address, and the arrays that these point at."""
         p, layout, spec, item = self.problem, self.layout, self.layout.spec, self.problem.itemsize
+        lead = layout.lead(start, src[2:] + src[:1])
         rows, cols = p.row_index(), p.col_index()
         row_table = np.where(rows < 0, PAD_ROW, rows * src[2])
         column_table = np.where(cols < 0, PAD_ROW, cols * src[3])

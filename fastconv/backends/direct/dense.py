@@ -19,7 +19,6 @@ from fastconv.backends.direct.dense_plan import (
 from fastconv.errors import UnsupportedProblem
 from fastconv.kernels import dense_fields
 from fastconv.kernels.dense_cost import TASK_CYCLES, cycles
-from fastconv.kernels.dense_layout import ROW_COPY_CYCLES
 from fastconv.kernels.register_tile import register_tile
 from fastconv.machine import Machine
 from fastconv.plans import Plan
@@ -100,5 +99,5 @@ def _modelled(problem: ConvProblem, target_name: str) -> tuple[float, float]:
         r = g if layout.region is None else layout.region.geometry
         depth, pieces = r.ic * r.kh * r.kw, int(layout.fields[dense_fields.STEPS])
         amount += p.mb * p.g * cycles(r.oh * r.ow, r.oc, depth, pieces, tile, is_pixels=layout.is_pixels) + layout.tasks * TASK_CYCLES
-        amount += p.mb * p.g * layout.copied_vectors * ROW_COPY_CYCLES * (p.sw if p.sw <= 2 else lanes)
+        amount += p.mb * p.g * layout.fill_cycles
     return 4.0 * lanes, amount

@@ -10,7 +10,6 @@ from fastconv.backends.direct import channels
 from fastconv.backends.direct.planar_plan import PlanarPlan, planar_layout
 from fastconv.backends.direct.separable import separable_plan
 from fastconv.errors import UnsupportedProblem
-from fastconv.kernels.channels import tile_cycles
 from fastconv.kernels.planar_spec import RESULT, SOURCE
 from fastconv.kernels.target import host
 from fastconv.machine import Machine
@@ -31,6 +30,9 @@ INTEGER_PRODUCT = {1: 4.0, 2: 1.5, 4: 1.5, 8: 2.0}
 PACK_CYCLES, PACK_ELEMENT_CYCLES = 1.5, 3.0
 #: Cycles to turn a vector of a channels-last array.
 TURN_CYCLES = 8.0
+#: Bytes of channels-last arrays that move behind a cycle of arithmetic, and the share of them that is waited for at least: times of
+#: ``python bench/direct_layers.py --nhwc`` beside the prediction.
+HIDDEN_NBYTES, SHOWN_SHARE = 8.0, 0.2
 #: Cycles per row of the result beside its vectors, and per plane.
 ROW_CYCLES = 4.0
 PLANE_CYCLES = 60.0
@@ -147,10 +149,9 @@ class Planar(PlanarAlgorithm):
 def _channels_work(problem: ConvProblem) -> Work:
     """Return the cycles of the tiles of pixels of channels-last arrays."""
     p, layout = problem, channels.ChannelsLayout(problem)
-    spec, tiles = layout.spec, -(-p.oh // layout.spec.r) * layout.tiles
-    cycles = tile_cycles((spec.r, spec.p), (p.kh, p.kw), (p.sh, p.sw), spec.inputs) / INNER_EFFICIENCY
-    cycles *= p.mb * len(layout.starts) * tiles
-    nbytes = p.x_nbytes + p.out_nbytes * (2 if p.has_residual else 1)
+    cycles = p.mb * len(layout.starts) * -(-p.oh // layout.spec.r) * layout.tiles * layout.tile_cycles / INNER_EFFICIENCY
+    moved = p.x_nbytes + p.out_nbytes * (2 if p.has_residual else 1)
+    nbytes = max(SHOWN_SHARE * moved, moved - HIDDEN_NBYTES * cycles)
     return Work(
         flops=cycles * 4.0 * layout.lanes,
         nbytes=nbytes,
