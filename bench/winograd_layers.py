@@ -70,7 +70,8 @@ def products_only(like: Any, geometry: Any, heights: Any, scratch_size: int) -> 
 def shares(plan: WinogradPlan, case: Case, total_s: float) -> tuple[float, float, float, float]:
     """Return the shares of data transform, products and the rest in a single-threaded call, and the products' share of the peak."""
     private = vars(plan)
-    like, geometry, size = private["_like"], private["_geometry"], private["_scratch_size"]
+    like, geometry = private["_like"], private["_geometry"]
+    size = private["_scratch_nbytes"] // like.itemsize
     data = best_s(lambda: data_only(like, geometry, private["_indices"], described(case.x), size))
     products = best_s(lambda: products_only(like, geometry, private["_heights"], size))
     g = geometry[0]

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from fastconv.kernels._jit import jit
@@ -218,7 +217,7 @@ def _task(i: int, tid: int, tables: int, x: int, y: int, residual: int, scratch:
 
 
 @jit
-def dense(ctl: int, nthreads: int, ntasks: int, tables: Array, src: int, dst: int, residual: int) -> None:
+def dense(ctl: int, nthreads: int, ntasks: int, tables: Array, src: int, dst: int, residual: int, scratch: int) -> None:
     """Convolve: ``y[n, oc, oh, ow] = act(sum over c, kh, kw of x[n, c, oh*sh + kh*dh, ow*sw + kw*dw] * w[oc, c, kh, kw] + ...)``.
 
     Parameters
@@ -235,6 +234,8 @@ def dense(ctl: int, nthreads: int, ntasks: int, tables: Array, src: int, dst: in
         (low, high, padding value[, its imaginary part]).
     src, dst, residual : int
         Addresses of source, result and residual (0: none).
+    scratch : int
+        Address of ``workspace_nbytes_per_thread`` of the layout for each thread, at the start of a cache line, with any contents.
 
     Notes
     -----
@@ -248,13 +249,8 @@ def dense(ctl: int, nthreads: int, ntasks: int, tables: Array, src: int, dst: in
     Source: E. Georganas et al., "Anatomy of high-performance deep learning convolutions on SIMD architectures",
     SC 2018, for the register blocking; the strips are this project's own.
     """
-    g = word(tables.ctypes.data, LAYOUT)
-    scratch = np.empty(nthreads * word(g, SCRATCH) * word(g, SIZE) + 64, np.uint8)
-    start = (scratch.ctypes.data + 63) // 64 * 64
-    where = np.empty(nthreads * WHERE_WORDS, np.int64)
-    parallel_for(ctl, nthreads, ntasks, _task, (tables.ctypes.data, src, dst, residual, start, where.ctypes.data))
-    keepalive(scratch)
-    keepalive(where)
+    start = scratch + nthreads * WHERE_WORDS * 8
+    parallel_for(ctl, nthreads, ntasks, _task, (tables.ctypes.data, src, dst, residual, start, scratch))
     keepalive(tables)
 
 

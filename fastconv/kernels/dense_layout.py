@@ -279,7 +279,7 @@ def make_layout(
         is_pixels,
         in_place or reads_pixels,
         tasks,
-        at * itemsize,
+        at * itemsize + df.WHERE_WORDS * WORD_NBYTES,
         segments * blocks * fill_cycles(block),
         region,
     )

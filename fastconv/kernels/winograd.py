@@ -320,7 +320,7 @@ def _output_task(
 
 @jit
 def convolve(
-    ctl: int, threads: int, like: Any, geometry: Any, indices: Any, heights: Any, src: Any, dst: Any, residual: Any, scratch_size: int
+    ctl: int, threads: int, like: Any, geometry: Any, indices: Any, heights: Any, src: Any, dst: Any, residual: Any, scratch: Any
 ) -> None:
     """Convolve.
 
@@ -339,8 +339,8 @@ def convolve(
     src, dst, residual : (address, sn, sc, sh, sw)
         Arrays (N, C, H, W) with strides in elements; of dst sw = 1 or sc = 1, of residual the same one; a
         residual's address of 0 means none. `src` may have any strides; sw = 1 or sc = 1 are fast.
-    scratch_size : int
-        Elements of scratch memory, as computed by the plan.
+    scratch : ndarray of the element type
+        As many elements as the plan computed, the first at the start of a cache line, with any contents.
 
     Notes
     -----
@@ -350,9 +350,6 @@ def convolve(
     Source: A. Lavin, S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016.
     """
     g = geometry[0]
-    size = like.itemsize
-    buffer = np.empty(scratch_size + 64 // size, like.dtype)
-    scratch = buffer[-(buffer.ctypes.data // size) % (64 // size) :]
     blocks = g.groups * g.band_blocks * g.column_blocks
     if g.shares_blocks == 0:
         parallel_for(ctl, threads, blocks, _block_task, (like, geometry, indices, heights, src, dst, residual, scratch, threads))
@@ -365,4 +362,4 @@ def convolve(
                 ctl, threads, output_tasks, _output_task,
                 (like, geometry, indices, heights, src, dst, residual, scratch, index),
             )  # fmt: skip
-    keepalive(buffer)
+    keepalive(scratch)

@@ -20,6 +20,7 @@ from fastconv.kernels.register_tile import register_tile, row_tiles
 from fastconv.kernels.target import AVX2, AVX512, Target
 from fastconv.kernels.threads import pool
 from fastconv.problem import ConvProblem
+from fastconv.scratch import aligned_empty
 
 Array = np.ndarray[Any, Any]
 
@@ -73,7 +74,10 @@ def run(g: Geometry, layout: DenseLayout | tuple[DenseLayout, ...], x: Array, w:
             bias, limits,
         )  # fmt: skip
     addresses = np.array([array.ctypes.data for array in arrays], np.int64)
-    dense.dense(pool.handle(threads), threads, sum(part.tasks for part in layouts), addresses, x.ctypes.data, y.ctypes.data, 0)
+    scratch, at = aligned_empty(threads * max(part.workspace_nbytes_per_thread for part in layouts))
+    tasks = sum(part.tasks for part in layouts)
+    dense.dense(pool.handle(threads), threads, tasks, addresses, x.ctypes.data, y.ctypes.data, 0, at)
+    del scratch
 
 
 def expected(g: Geometry, x: Array, w: Array) -> Array:

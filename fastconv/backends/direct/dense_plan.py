@@ -18,6 +18,7 @@ from fastconv.kernels.register_tile import register_tile
 from fastconv.kernels.threads import pool
 from fastconv.plans import Plan, address, channels_last_copy, element_strides
 from fastconv.problem import ConvProblem
+from fastconv.scratch import SCRATCH
 
 #: Tables kept by a plan, one set per set of strides of source, result and residual.
 KEPT_TABLES = 8
@@ -106,6 +107,7 @@ class _Tables:
     """What a call hands to the kernel beside its arrays; `arrays` keeps alive what `addresses` point to."""
 
     tasks: int
+    scratch_nbytes: int
     addresses: Array
     arrays: tuple[Array, ...]
 
@@ -162,10 +164,12 @@ class DensePlan(Plan):
             if len(self._kept) >= KEPT_TABLES:
                 self._kept.clear()
             tables = self._kept[key] = self._tables(self._source_strides(x), strides, added)
+        buffer, scratch = SCRATCH.take(tables.scratch_nbytes)
         dense.dense(
             pool.handle(self._threads), self._threads, tables.tasks, tables.addresses,
-            address(x), address(out), 0 if residual is None else address(residual),
+            address(x), address(out), 0 if residual is None else address(residual), scratch,
         )  # fmt: skip
+        SCRATCH.give(buffer)
 
     def _can_store(self, strides: Strides) -> bool:
         return self._parts > 1 or strides[3] == 1 or (strides[1] == 1 and not self._is_pixels)
@@ -197,7 +201,9 @@ class DensePlan(Plan):
                 self._functions, fields, view, layout.offsets(x, g), layout.tiles, self._rows[row:], self._columns[column:], layout.slots,
                 layout.steps, layout.panel_rows, self._weights, self._bias, self._limits,
             )  # fmt: skip
-        return _Tables(sum(layout.tasks for layout in layouts), np.array([address(array) for array in arrays], np.int64), tuple(arrays))
+        nbytes = self._threads * max(layout.workspace_nbytes_per_thread for layout in layouts)
+        addresses = np.array([address(array) for array in arrays], np.int64)
+        return _Tables(sum(layout.tasks for layout in layouts), nbytes, addresses, tuple(arrays))
 
     def _source_strides(self, array: Array) -> Strides:
         """Return the strides in real elements, with those of axes of length 1 as they would be in a contiguous array."""

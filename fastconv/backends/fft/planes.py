@@ -11,7 +11,6 @@ from fastconv._typing import Array
 from fastconv.backends.base import Algorithm, Work, workspace_limit
 from fastconv.backends.fft.accuracy import normwise_bound
 from fastconv.backends.fft.plane_tiling import best_plane_tiling, is_line, largest_plane_points, line_reason
-from fastconv.backends.fft.scratch import SCRATCH, aligned_empty
 from fastconv.backends.fft.tiles import (
     FLOPS_PER_LANE_AND_CYCLE,
     PYTHON_CALLS,
@@ -31,6 +30,7 @@ from fastconv.kernels.threads import pool
 from fastconv.machine import Machine
 from fastconv.plans import Plan, address
 from fastconv.problem import ConvProblem
+from fastconv.scratch import SCRATCH, aligned_empty
 
 
 class PlaneFFT(Algorithm):

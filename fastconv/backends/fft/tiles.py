@@ -11,7 +11,6 @@ from fastconv._typing import Array
 from fastconv.backends.base import Algorithm, Work, workspace_limit
 from fastconv.backends.fft.accuracy import normwise_bound
 from fastconv.backends.fft.geometry import AxisTiles
-from fastconv.backends.fft.scratch import SCRATCH, aligned_empty
 from fastconv.backends.fft.tiling import (
     Channels,
     Tiling,
@@ -37,6 +36,7 @@ from fastconv.kernels.threads import pool
 from fastconv.machine import Machine
 from fastconv.plans import Plan, address, element_strides
 from fastconv.problem import ConvProblem
+from fastconv.scratch import SCRATCH, aligned_empty
 
 #: Largest spectra of the weights that a plan keeps if no limit is given.
 SPECTRA_NBYTES = 256 * 2**20

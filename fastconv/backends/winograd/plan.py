@@ -16,6 +16,7 @@ from fastconv.kernels.winograd_transforms import transforms
 from fastconv.kernels.winograd_weights import transform_weights
 from fastconv.plans import Plan, address, channels_last_copy, element_strides, row_contiguous
 from fastconv.problem import ConvProblem
+from fastconv.scratch import SCRATCH
 
 
 class WinogradPlan(Plan):
@@ -46,7 +47,7 @@ class WinogradPlan(Plan):
             _extended(p.col_index(), (layout.columns * p.dw * along_w.m - 1) * p.sw + p.dw * along_w.span + 1),
         )
         self._heights = np.array(height_table(layout.tile), np.int64)
-        self._scratch_size = layout.scratch_size
+        self._scratch_nbytes = layout.scratch_size * p.itemsize
         functions = transforms(p.dtype, *variant.key)
         super().__init__(
             variant.name, p, threads=threads, workspace_nbytes=layout.nbytes, packed_nbytes=u.nbytes + self._w.nbytes,
@@ -83,10 +84,14 @@ class WinogradPlan(Plan):
         target = out if _has_unit_stride(out) else np.empty(out.shape, out.dtype)
         if residual is not None and not _fits(residual, target):
             residual = _like_layout(residual, target)
+        buffer, at = SCRATCH.take(self._scratch_nbytes)
+        start = at - address(buffer)
         convolve(
             pool.handle(self.threads), self.threads, self._like, self._geometry, self._indices, self._heights,
-            described(x), described(target), (0, 0, 0, 0, 0) if residual is None else described(residual), self._scratch_size,
+            described(x), described(target), (0, 0, 0, 0, 0) if residual is None else described(residual),
+            buffer[start : start + self._scratch_nbytes].view(self._like.dtype),
         )  # fmt: skip
+        SCRATCH.give(buffer)
         if target is not out:
             out[...] = target
 
