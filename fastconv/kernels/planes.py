@@ -10,9 +10,9 @@ of them, and a source vector, moved to the kernel's column, once for all the ker
     |4 4 4 4 4 4 4 5 5 5 5 5 5 5 . .|   rows 4 and 5
     |6 6 6 6 6 6 6 . . . . . . . . .|   row 6
 
-Which element of the plane stands in which lane is known when the kernel is written, so that a source vector is one masked load.
-With strides it is a shuffle of one or two loads; then all of the kernel's columns of a source row follow each other, so that it
-is loaded once.
+Which element of the plane stands in which lane is known when the kernel is written, so that a source vector is one masked load,
+or a load and a choice of lanes. With strides it is a shuffle of one or two loads; then all of the kernel's columns of a source row
+follow each other, so that it is loaded once.
 """
 
 from __future__ import annotations
@@ -106,22 +106,22 @@ class PlanesSpec(NamedTuple):
         """Tell whether a row of the kernel meets nothing but padding in all rows of a vector."""
         return bool(self.skips) and not any(0 <= (vector.row + r) * self.sh + kh * self.dh - self.ph < self.ih for r in range(vector.rows))
 
-    def sets(self, count: int) -> int:
-        """Return how many sums there are of each of `count` vectors: few wait for one another."""
-        return max(1, min(self.kh, -(-INDEPENDENT_SUMS // count)))
-
     @property
     def by_columns(self) -> bool:
         """Whether sums are made kernel column by kernel column, not source row by source row."""
         return self.sw == 1
 
-    def registers(self, vectors: list[Vector]) -> int:
-        """Return how many registers some vectors' sums take, with the source vectors that live at once and a weight."""
-        count = self.sets(len(vectors)) * len(vectors)
+    def sources(self, vectors: list[Vector]) -> int:
+        """Return how many registers source vectors that live at once and a weight take beside the sums of some vectors."""
         if not self.by_columns:
-            return count + MOST_WINDOWS + 2
+            return MOST_WINDOWS + 2
         uses = [[kh for _, _, kh in served] for served in self.rows_read(vectors)]
-        return count + max(sum(min(at) <= kh <= max(at) for at in uses) for kh in range(self.kh)) + 1
+        return max(sum(min(at) <= kh <= max(at) for at in uses) for kh in range(self.kh)) + 1
+
+    def sets(self, vectors: list[Vector], registers: int) -> int:
+        """Return how many sums there are of each vector, as far as the registers suffice: few wait for one another."""
+        count = len(vectors)
+        return max(1, min(self.kh, -(-INDEPENDENT_SUMS // count), (registers - self.sources(vectors)) // count))
 
     def rows_read(self, vectors: list[Vector]) -> list[list[tuple[int, Vector, int]]]:
         """Return what each row of the source serves: (index of a vector, vector, row of the kernel)."""
@@ -161,7 +161,9 @@ def windows(elements: Iterable[int | None], lanes: int) -> list[int]:
 def fitted(spec: PlanesSpec, itemsize: int, target: Target) -> PlanesSpec | None:
     """Return the spec with as many rows in a vector as can be loaded; None where a kernel cannot be written."""
     lanes = target.lanes(itemsize)
-    if not target.has_masks or spec.oh * spec.ow * spec.kh * spec.kw > MOST_PRODUCTS * lanes:
+    # Without masks, rows of several vectors gain nothing over tiles of rows.
+    is_wide = spec.ow > lanes and not target.has_masks
+    if not target.folds_loads or is_wide or spec.oh * spec.ow * spec.kh * spec.kw > MOST_PRODUCTS * lanes:
         return None
     for rows in range(max(1, min(lanes // spec.ow, spec.oh)), 0, -1):
         found = spec._replace(rows=rows)
@@ -178,7 +180,7 @@ def parts_of_plane(spec: PlanesSpec, lanes: int, target: Target) -> list[list[Ve
     for count in range(1, len(vectors) + 1):
         cuts = [len(vectors) * i // count for i in range(count + 1)]
         parts = [vectors[low:high] for low, high in itertools.pairwise(cuts)]
-        if all(spec.registers(part) <= target.registers for part in parts):
+        if all(len(part) + spec.sources(part) <= target.registers for part in parts):
             return parts
     return []
 
@@ -201,7 +203,11 @@ class _Planes(SourceRows):
         inside = [(lane, e) for lane, e in enumerate(elements) if e is not None]
         shifts = {e - lane for lane, e in inside}
         if len(shifts) == 1:
-            place = self.offset(plane, shifts.pop())
+            start = shifts.pop()
+            place = self.offset(plane, start)
+            is_within = start >= 0 and start + self.lanes <= self.spec.ih * self.spec.iw
+            if is_within and not self.target.has_masks:
+                return self.b.select(self._lanes_of(elements), self.load(place), self.zero())
             return self.load(place) if len(inside) == self.lanes else self.masked_load(place, self._lanes_of(elements))
         return self.picked(self.load_windows(plane, windows(elements, self.lanes), elements), elements)
 
@@ -261,7 +267,7 @@ class _Planes(SourceRows):
     def sums_of(self, vectors: list[Vector], src: Value, weights: Value) -> list[Value]:
         """Return the sums of some vectors of a plane."""
         count = len(vectors)
-        sums: list[Any] = [None] * (self.spec.sets(count) * count)
+        sums: list[Any] = [None] * (self.spec.sets(vectors, self.target.registers) * count)
         (self.add_columns if self.spec.by_columns else self.add_rows)(vectors, src, weights, sums)
         total = sums[:count]
         for start in range(count, len(sums), count):

@@ -9,7 +9,7 @@ from fastconv.backends.base import summation_bound
 from fastconv.backends.direct.planar_plan import PlanarLayout, PlanarPlan
 from fastconv.backends.naive import ALGORITHMS as NAIVE
 from fastconv.kernels.planes import PlanesSpec, fitted, parts_of_plane
-from fastconv.kernels.target import AVX2, AVX512, host
+from fastconv.kernels.target import AVX2, AVX512, SSE2, host
 from fastconv.problem import ConvProblem
 from guard import guarded
 
@@ -28,7 +28,6 @@ PROBLEMS = [
     "g1mb1ic1ih1iw12oc1kh1kw3sh1sw1ph0pw1dh1dw1:float32",
     "g2mb1ic2ih6iw6oc2kh9kw9sh1sw1ph4pw4dh1dw1:float32:relu",
 ]
-needs_masks = pytest.mark.skipif(not host().has_masks, reason="small planes take masked loads")
 
 
 def _arrays(p: ConvProblem) -> tuple[np.ndarray, ...]:
@@ -42,20 +41,18 @@ def _naive(p: ConvProblem, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None
     return NAIVE[0].make_plan(wide, w.astype(wide.dtype), terms[0])(x.astype(wide.dtype), terms[1])
 
 
-@needs_masks
 @pytest.mark.parametrize("text", PROBLEMS)
 def test_equals_the_definition(text: str) -> None:
     p = ConvProblem.parse(text)
     x, w, bias, residual = _arrays(p)
     terms = bias if p.has_bias else None, residual if p.has_residual else None
     plan = PlanarPlan("direct:planar", p, w, terms[0], 1)
-    assert plan.layout.small is not None
+    assert plan.layout.small is not None or not host().has_masks
     result = plan(x, terms[1])
     bound = summation_bound(p, x, w) + 16 * np.finfo(p.dtype).eps * (1 + abs(result))
     assert (abs(result - _naive(p, x, w, *terms)) <= bound).all()
 
 
-@needs_masks
 @pytest.mark.parametrize("side", ["before", "behind"])
 @pytest.mark.parametrize("text", PROBLEMS)
 def test_touches_nothing_outside_the_arrays(text: str, side: str) -> None:
@@ -68,7 +65,6 @@ def test_touches_nothing_outside_the_arrays(text: str, side: str) -> None:
     assert (out == plan(x, residual if p.has_residual else None)).all()
 
 
-@needs_masks
 @pytest.mark.parametrize("dtype", ["int8", "uint16", "int32", "int64"])
 @pytest.mark.parametrize("text", PROBLEMS[:6])
 def test_integers_wrap(text: str, dtype: str) -> None:
@@ -81,7 +77,6 @@ def test_integers_wrap(text: str, dtype: str) -> None:
     np.testing.assert_array_equal(PlanarPlan("direct:planar", p, w, bias, 1)(x, residual), expected)
 
 
-@needs_masks
 @pytest.mark.parametrize("text", PROBLEMS[1:5])
 def test_nan_and_infinity_reach_exactly_the_outputs_that_read_them(text: str) -> None:
     p = ConvProblem.parse(text).replace(has_bias=False, has_residual=False, activation=None)
@@ -92,7 +87,6 @@ def test_nan_and_infinity_reach_exactly_the_outputs_that_read_them(text: str) ->
     assert (np.isinf(result) == np.isinf(expected)).all()
 
 
-@needs_masks
 def test_arrays_with_gaps_between_rows() -> None:
     p = ConvProblem.parse(PROBLEMS[0])
     x, w, bias, residual = _arrays(p)
@@ -111,16 +105,21 @@ def test_parts_cover_a_plane_and_fit_the_registers() -> None:
         for itemsize in (4, 8) if (n, stride) != (28, 2) else (4,):
             out = -(-n // stride)
             asked = PlanesSpec(n, n, out, out, 3, 3, stride, stride, 1, 1, 1, 1, 1, 1, 0)
-            spec, lanes = fitted(asked, itemsize, AVX512), AVX512.lanes(itemsize)
-            assert spec is not None
-            assert fitted(asked, itemsize, AVX2) is None
-            parts = parts_of_plane(spec, lanes, AVX512)
-            covered = {
-                (v.row + lane // v.width, v.column + lane % v.width)
-                for part in parts for v in part for lane in range(lanes) if lane // v.width < v.rows
-            }  # fmt: skip
-            assert covered == {(i, j) for i in range(out) for j in range(out)}
-            assert max(spec._replace(skips=0).registers(part) for part in parts) <= AVX512.registers
+            for target in (AVX512, AVX2):
+                spec, lanes = fitted(asked, itemsize, target), target.lanes(itemsize)
+                if spec is None:
+                    assert target == AVX2
+                    assert out > lanes // 2
+                    continue
+                parts = parts_of_plane(spec, lanes, target)
+                covered = {
+                    (v.row + lane // v.width, v.column + lane % v.width)
+                    for part in parts for v in part for lane in range(lanes) if lane // v.width < v.rows
+                }  # fmt: skip
+                assert covered == {(i, j) for i in range(out) for j in range(out)}
+                assert all(spec.sets(part, target.registers) * len(part) + spec.sources(part) <= target.registers for part in parts)
+    assert fitted(PlanesSpec(7, 7, 7, 7, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 0), 4, AVX2) is not None
+    assert fitted(PlanesSpec(7, 7, 7, 7, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 0), 4, SSE2) is None
 
 
 def test_other_problems_keep_tiles() -> None:

@@ -160,8 +160,8 @@ def test_small_planes_are_full_width_multiply_adds_without_spills(cpu: str, pixe
     assert spec is not None
     lines = compiled_for(cpu, lambda module: build_planes(module, "float32", *spec, target=target)).splitlines()
     products = len([line for line in lines if re.search(multiply, line)])
-    sums = len(spec.vectors(16))
-    assert spec.products(16) - 2 * sums <= products <= spec.products(16)
+    lanes = target.lanes(4)
+    assert spec.products(lanes) - 2 * len(spec.vectors(lanes)) <= products <= spec.products(lanes)
     assert len([line for line in lines if re.search(stack, line)]) <= STACK_SHARE * products
 
 
