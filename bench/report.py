@@ -14,7 +14,7 @@ from pathlib import Path
 from fastconv.cli.charts import Mark, Scale, standalone_dot_plot
 from fastconv.cli.console import digits, thread_words
 from fastconv.cli.markdown import cases_table, compared, libraries, losing, losses, place, summary_table, table_of, totals_table
-from fastconv.cli.results import Run, geometric_mean
+from fastconv.cli.results import SHARED, Run, geometric_mean
 
 ROOT = Path(__file__).parents[1]
 DOCS, README = ROOT / "docs", ROOT / "README.md"
@@ -26,8 +26,6 @@ WIDTH = 860
 COLOURS = ("p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7")
 #: Losses that README.md names; all of them are on the performance page.
 NAMED_LOSSES = 8
-#: Below this share of the highest peak with several threads, they count as having shared a core.
-SHARED = 0.6
 METHOD = """Each call takes a NumPy array (NCHW) and returns one; weights are prepared outside the timing where the library can. All
 candidates of a case run in one process and take turns in five rounds, with the same waking calls, each after the threads of the one
 before have stopped spinning. Times are medians. GFLOP/s count the multiplications and additions of the definition.
@@ -134,9 +132,7 @@ def drift_words(run: Run) -> str:
     if not found:
         return ""
     words = f"In some looks with several threads ({', '.join(found)}) the cores together gave less than {SHARED:g} of the highest, "
-    return (
-        f"{words}as cores do that the host of a virtual machine has put on one; cases measured at such a time show no gain by threads.\n\n"
-    )
+    return f"{words}as cores do that the host of a virtual machine has put on one; a case after which it was so was measured anew.\n\n"
 
 
 def bandwidth_table(run: Run) -> str:

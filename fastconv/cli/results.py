@@ -17,6 +17,8 @@ from fastconv.cli.console import CliError, digits
 
 #: Raised when the fields change their meaning.
 FORMAT = 2
+#: Below this share of the highest peak with several threads, they count as having shared a core.
+SHARED = 0.6
 
 
 @dataclass

@@ -211,6 +211,33 @@ def test_what_is_slow_is_skipped_by_the_stated_rule(
 
 
 @pytest.mark.parametrize(
+    ("looks", "measurements", "kept"),
+    [
+        ([100, 100, 90, 100], 2, 4),  # peak of one thread, of two, after the case with one, with two
+        ([100, 200, 100, 199], 2, 4),
+        ([100, 200, 100, 100, 101, 200, 198], 3, 7),  # the cores are shared for two looks
+        ([100, 200, 100, *[100] * 22], 2, 24),  # and for good
+        ([100, 200, 100, *[100, 200] * 2, 100], 4, 8),  # measured anew twice, no more
+    ],
+)
+def test_a_case_measured_while_the_cores_were_shared_is_measured_anew(
+    looks: list[float], measurements: int, kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peaks, measured = iter(looks), []
+    monkeypatch.setattr("fastconv.cli.bench.measured_peak", lambda *_, **__: next(peaks) * 1e9)
+    monkeypatch.setattr("fastconv.cli.bench.PAUSE_S", 0.0)
+    monkeypatch.setattr("fastconv.cli.bench.QUICK", measure.Effort(timing_s=0.001, scipy_s=0.1, slowest_call_s=0.0, compiling_s=60.0))
+    measure_case = measure.measure_case
+    monkeypatch.setattr("fastconv.cli.bench.measure_case", lambda *words: measured.append(words) or measure_case(*words))
+    words = ["bench", "--quick", "--backend", "naive", "--layers", SMALL, "--threads", "1", "2", "--report", str(tmp_path / "r.html")]
+    assert main(words) == 0
+    run = Run.from_json(tmp_path / "r.json")
+    assert len(run.cases) == 2
+    assert len(measured) == measurements
+    assert sum(map(len, run.peak_looks.values())) == kept
+
+
+@pytest.mark.parametrize(
     "problem",
     [
         "g1mb2ic3ih9iw11oc4kh3kw2sh1sw1ph1_0pw1dh1dw1:float32",
