@@ -30,6 +30,7 @@ GEOMETRIES = {
     "dense 3x3, taps in padding": "g1mb1ic40ih20iw22oc36kh3kw3sh1sw1ph10pw10dh10dw10",
     "dense 3x3, one tap in the image": "g2mb2ic18ih5iw6oc28kh3kw3sh1sw1ph8pw7dh8dw7:float32:bias:residual:relu",
     "dense 5x3, taps in padding, stride 2": "g1mb2ic18ih40iw19oc30kh5kw3sh2sw1ph16pw7dh8dw6:float32:bias:residual:clamp=-90,90",
+    "dense 3x3, batch of small images": "g1mb17ic5ih9iw10oc16kh3kw3sh1sw1ph0pw0dh1dw1:float32:bias:residual:relu",
     "dense 5x5": "g1mb1ic6ih15iw18oc8kh5kw5sh1sw1ph2pw2dh1dw1",
     "1x1": "g1mb2ic9ih7iw9oc21kh1kw1sh1sw1ph0pw0dh1dw1",
     "1x1, stride 2": "g1mb1ic8ih15iw17oc12kh1kw1sh2sw2ph0pw0dh1dw1",

@@ -13,7 +13,7 @@ designs, for the register tile has a broadcast side and a vector side::
 Complex numbers run through ``pixels``: real and imaginary parts are channels of their own, taken apart while the strip
 is filled, and the parts of a block of results, kept in scratch memory, are put together when they are complete.
 
-The work is cut into tasks: image, group, block of pixels, range of output channels. A task walks the blocks of k
+The work is cut into tasks: image (or several small ones), group, block of pixels, range of output channels. A task walks the blocks of k
 in order and keeps partial sums in `dst` or in scratch; the cut of pixels into panels and of k into blocks does not
 depend on the number of tasks, so any number of threads gives the same bits.
 """
@@ -27,6 +27,7 @@ import numpy.typing as npt
 from fastconv.kernels._jit import jit
 from fastconv.kernels.dense_fields import (
     ACTIVATION,
+    BATCH,
     BIAS,
     BLOCK,
     BLOCKS,
@@ -36,8 +37,11 @@ from fastconv.kernels.dense_fields import (
     FUNCTIONS,
     GROUPS,
     IC,
+    IMAGE,
+    IMAGES,
     IN_PLACE,
     IS_PIXELS,
+    IS_PLACED,
     IS_REGION,
     LAYOUT,
     LIMITS,
@@ -94,7 +98,7 @@ from fastconv.kernels.dense_fields import (
     K,
 )
 from fastconv.kernels.dense_functions import FINISH_ROWS, JOIN_PARTS, TURN
-from fastconv.kernels.dense_products import multiply_channels, multiply_pixels
+from fastconv.kernels.dense_products import multiply_channels, multiply_pixels, multiply_placed
 from fastconv.kernels.dense_strips import fill_strip
 from fastconv.kernels.function_pointers import call_function, word
 from fastconv.kernels.simd import keepalive
@@ -120,6 +124,8 @@ def _task(i: int, tid: int, tables: int, x: int, y: int, residual: int, scratch:
     p0 = block * word(g, BLOCK)
     pixels_in_segment = word(g, OH) * word(g, OW) if word(g, FLAT) else word(g, OW)
     pixels = min(word(g, BLOCK), pixels_in_segment - p0)
+    n *= word(g, IMAGES)
+    images = min(word(g, IMAGES), word(g, BATCH) - n)
     where = where_all + tid * WHERE_WORDS * 8
     base = scratch + tid * word(g, SCRATCH) * size
     strip = base + word(g, STRIP_AT) * size
@@ -168,10 +174,12 @@ def _task(i: int, tid: int, tables: int, x: int, y: int, residual: int, scratch:
         elif word(g, IN_PLACE):
             source = x + x_first * size
         else:
-            for part in range(parts if channels > 0 else 0):
+            for i in range(images * parts if channels > 0 else 0):
+                image, part = i // parts, i % parts
                 fill_strip(
                     f, g, v, word(tables, ROWS), word(tables, COLUMNS), word(tables, SLOTS),
-                    x + (c0 * word(v, XC) + part) * size, channels, strip + part * word(g, PLANE) * size, parts * word(g, PLANE),
+                    x + (image * word(v, XN) + c0 * word(v, XC) + part) * size, channels,
+                    strip + (image * word(g, IMAGE) + part * word(g, PLANE)) * size, parts * word(g, PLANE),
                     row0, height, column0, width, limits + (2 + part) * size,
                 )  # fmt: skip
             source = strip - c0 * parts * word(g, PLANE) * size
@@ -186,12 +194,19 @@ def _task(i: int, tid: int, tables: int, x: int, y: int, residual: int, scratch:
         rows, row_step, added, added_step = y, word(v, YC), residual, word(v, RC)
         if is_held:
             rows, row_step, added, added_step = held_row0, word(g, BLOCK), 0, 0
-        multiply_pixels(
-            f, g, tiles, weights + (channels_before * word(g, K) + k0 * word(g, OC)) * size, word(step, STEP_PACKED), at,
-            bias + channels_before * size, limits, first, end, count, 1 if s > 0 else 0, last if parts > 1 or not is_held else 0,
-            pixels, pixels_in_segment - p0, source, table, panels, word(tables, PANEL_ROWS), places, tile, where, pixel0, run,
-            rows, row_step, added, added_step,
-        )  # fmt: skip
+        block_of_weights = weights + (channels_before * word(g, K) + k0 * word(g, OC)) * size
+        biases, is_added, is_complete = bias + channels_before * size, 1 if s > 0 else 0, last if parts > 1 or not is_held else 0
+        if word(g, IS_PLACED):
+            multiply_placed(
+                f, g, tiles, block_of_weights, word(step, STEP_PACKED), at, biases, limits, first, end, count, is_added, is_complete,
+                images * pixels, pixels, pixels_in_segment - p0, source, table, panels, word(tables, PANEL_ROWS), places, tile, where,
+                pixel0, run, rows, row_step, word(v, YN), added, added_step, word(v, RN),
+            )  # fmt: skip
+        else:
+            multiply_pixels(
+                f, g, tiles, block_of_weights, word(step, STEP_PACKED), at, biases, limits, first, end, count, is_added, is_complete,
+                pixels, pixels_in_segment - p0, source, table, panels, tile, where, pixel0, run, rows, row_step, added, added_step,
+            )  # fmt: skip
     if parts > 1:
         channel, count = word(tiles, first) // parts, (word(tiles, end) - word(tiles, first)) // parts
         added = residual + channel * word(v, RC) * size if residual != 0 else 0

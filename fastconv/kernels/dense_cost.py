@@ -18,6 +18,8 @@ PANEL_NBYTES = 24 * 2**10
 STRIP_NBYTES = 384 * 2**10
 #: Rectangles are taken where they cost less than this share of the whole.
 LEAST_SAVED = 0.93
+#: Most images of a block.
+BLOCK_IMAGES = 16
 #: Fewest output channels of a task: each range of channels packs the same pixels again.
 SPLIT_CHANNELS = 32
 
@@ -34,6 +36,8 @@ TASK_CYCLES = 2500.0
 #: on two threads, in blocks of 128 pixels instead of 288, reads 5 MB more and takes 1.935 ms instead of 1.910.
 WEIGHT_NBYTES = 40
 TILE_CYCLES = 30.0
+#: Cycles of an image in a block of several beside its products: a panel over two images is packed and stored in two pieces.
+IMAGE_CYCLES = 500.0
 
 
 def are_placed(heights: Sequence[int], tile: RegisterTile) -> bool:
@@ -68,6 +72,20 @@ def channels_cost(pixels: int, channels: int, tile: RegisterTile) -> float:
     heights = row_tiles(pixels, tile)
     product = -(-channels // tile.columns) * tile.cost_of(heights, tile.vectors)
     return product + TILE_PACK_CYCLES * len(heights)
+
+
+def images_of_block(most: int, pixels: int, channels: int, depth: int, tile: RegisterTile) -> int:
+    """Return how many images of so many pixels make a block whose panels run on from one image to the next, 1 if none gains.
+
+    Only where a channel's sum has one order in tiles of any width: an image has the same bits in a batch of any size.
+    """
+    if min(row_tiles(channels, tile)) < INDEPENDENT_SUMS:
+        return 1
+    costs = {
+        count: depth * pixels_cost(count * pixels, channels, tile) / count + (IMAGE_CYCLES if count > 1 else 0.0)
+        for count in range(1, min(most, BLOCK_IMAGES) + 1)
+    }
+    return min(costs, key=lambda count: (costs[count] > min(costs.values()) * 1.01, count), default=1)
 
 
 def cycles(pixels: int, channels: int, depth: int, pieces: int, tile: RegisterTile, *, is_pixels: bool) -> float:

@@ -12,7 +12,16 @@ import numpy.typing as npt
 
 from fastconv.kernels import dense
 from fastconv.kernels import dense_fields as df
-from fastconv.kernels.dense_cost import PANEL_NBYTES, WEIGHT_NBYTES, are_placed, channels_cost, cut, pixels_cost, tiles_of_ranges
+from fastconv.kernels.dense_cost import (
+    PANEL_NBYTES,
+    WEIGHT_NBYTES,
+    are_placed,
+    channels_cost,
+    cut,
+    images_of_block,
+    pixels_cost,
+    tiles_of_ranges,
+)
 from fastconv.kernels.dense_geometry import REGION_PIXELS, Geometry, Region, Step, even_blocks, k_order, multiple
 from fastconv.kernels.gemm import WORD_NBYTES
 from fastconv.kernels.pack import SLACK
@@ -27,6 +36,8 @@ BLOCK_NBYTES = 224 * 2**10
 BLOCK_PIXELS, MOST_PIXELS = 128, 2048
 #: Whole images are cut where their rows are not longer than this; longer rows are cut themselves.
 ROW_PIXELS = 512
+#: Fewest tasks of a thread where images are put together in blocks.
+TASKS_OF_THREAD = 4
 #: Complex results of a task that wait in scratch memory for their last block of k.
 HELD_NBYTES = 256 * 2**10
 
@@ -219,16 +230,20 @@ def make_layout(
         vectors = sum(-(-((g.ow if is_flat else pixels) + extra) // lanes) for _, extra in column_slots)
         return filled * rows * vectors * ROW_COPY_CYCLES * (g.sw if g.sw <= 2 else lanes)
 
-    block, splits = cut(
+    # Pixels of a whole block lie next to each other where a strip's rows are as long as the output's.
+    is_one_run = is_flat and max(extra for _, extra in column_slots) == 0 and (unrolls or len(column_slots) == 1)
+    images = 1
+    if is_one_run and is_placed and not holds and not in_place and block >= segment:
+        images = images_of_block(g.n // (TASKS_OF_THREAD * threads), segment, g.oc, depth, tile)
+    block, splits = (images * segment, 1) if images > 1 else cut(
         g.oc, segment, block, units, depth, tile, pieces, threads, is_pixels=is_pixels, fewest=min(units, fewest),
         read_cycles=g.oc * depth * itemsize / WEIGHT_NBYTES, fill_cycles=fill_cycles,
     )  # fmt: skip
     blocks = -(-segment // block)
+    pieces = -(-g.n // images) * g.groups * segments
     height = rows_of(block)
     width = (g.ow if is_flat else block) + max(extra for _, extra in column_slots)
     positions = height + max(extra for _, extra in row_slots)
-    # Pixels of a whole block lie next to each other where a strip's rows are as long as the output's.
-    is_one_run = is_flat and width == g.ow and (unrolls or len(column_slots) == 1)
     if is_one_run:
         pitch, column_slot = width, positions * width + SLACK
         row_slot = len(column_slots) * column_slot
@@ -240,8 +255,9 @@ def make_layout(
     taps = np.array([rs * row_slot + r * pitch + cs * column_slot + c for rs, r in row_shifts for cs, c in column_shifts], np.int64)
     channels = min(g.ic, kc // (g.kh * g.kw) + 2 * parts if region is None else region.channels)
     line = 64 // itemsize
+    image = multiple(channels, lanes) * plane + SLACK
     sizes = {
-        df.STRIP_AT: 0 if in_place or reads_pixels else multiple(channels, lanes) * plane + 2 * SLACK,
+        df.STRIP_AT: 0 if in_place or reads_pixels else images * image + SLACK,
         df.PANELS_AT: multiple(block, tile.columns) * kc + SLACK,
         df.TILE_AT: max(tile.rows, multiple(block, lanes)) * tile.columns + SLACK,
         df.PLACES_AT: 2 * WORD_NBYTES // itemsize * -(-block // tile.columns) if is_placed else 0,
@@ -260,7 +276,8 @@ def make_layout(
         df.BLOCKS: blocks, df.BLOCK: block, df.SPLITS: splits,
         df.IS_PIXELS: int(is_pixels), df.IN_PLACE: int(in_place), df.LANES: lanes, df.NR: tile.columns,
         df.MR: tile.rows, df.PITCH: pitch, df.ROW_SLOT: row_slot, df.COLUMN_SLOT: column_slot,
-        df.RUN: g.ow + block if is_one_run else g.ow, df.PLANE: plane,
+        df.RUN: segment if images > 1 else g.ow + block if is_one_run else g.ow, df.PLANE: plane,
+        df.BATCH: g.n, df.IMAGES: images, df.IMAGE: image, df.PANEL_PITCH: image if images > 1 else pitch,
         df.ROW_SLOTS: len(row_slots), df.COLUMN_SLOTS: len(column_slots), df.SCRATCH: at,
         df.ACTIVATION: activation, df.OC_PADDED: oc_padded, df.TILES: units,
         df.PADDED_ROWS: padded_rows, df.PARTS: parts, df.LEAST_PACKING: tile.high_heights[0], df.READS_PIXELS: int(reads_pixels),

@@ -12,13 +12,13 @@ from fastconv.kernels.dense_fields import (
     ACTIVATION,
     BLOCK,
     IN_PLACE,
-    IS_PLACED,
     LANES,
     LEAST_PACKING,
     MR,
     NR,
     OC,
     OC_PADDED,
+    PANEL_PITCH,
     PITCH,
     RC,
     READS_PIXELS,
@@ -35,28 +35,27 @@ from fastconv.kernels.dense_fields import (
 from fastconv.kernels.dense_functions import FINISH_COLUMNS, FINISH_ROWS, GEMM, GEMM_PACKS, GEMM_PLACED, GEMM_ROWS, STORE_TURNED
 from fastconv.kernels.dense_strips import pack_in_place, pack_panel
 from fastconv.kernels.function_pointers import call_function, set_word, word
+from fastconv.kernels.gemm import WORD_NBYTES
 
 
 @jit
 def multiply_pixels(
     f: int, g: int, tiles: int, weights: int, packed: int, at: int, bias: int, limits: int, first: int, end: int, count: int,
-    accumulate: int, last: int, pixels: int, left: int, source: int, table: int, panels: int, panel_rows: int,
-    places: int, tile: int, where: int, pixel0: int, width: int, y: int, yc: int, residual: int, rc: int,
+    accumulate: int, last: int, pixels: int, left: int, source: int, table: int, panels: int, tile: int, where: int, pixel0: int,
+    width: int, y: int, yc: int, residual: int, rc: int,
 ) -> None:  # fmt: skip
     """Multiply a piece of k: pixels in vectors, register tiles `first` to `end` of the output channels.
 
     `weights` is the block of `packed` k's that holds the piece, from its k number `at` on.
 
     The first tile of channels packs each panel while it multiplies, where the panel's pixels lie in one row; the
-    others read the panels, all whole ones in one call of the micro-kernel. Where the layout says so, panels are not packed
-    then: `places` gets the address of each, and of the offsets of its rows, `panel_rows` for the others::
+    others read the panels, all whole ones in one call of the micro-kernel::
 
         y[m][p] (+)= sum over k of weights[tile][k][row] * panel[k][p]      yc, rc: from one channel to the next
     """
     size, nr, lanes = word(g, SIZE), word(g, NR), word(g, LANES)
     vectors = nr // lanes
     whole = pixels // nr
-    is_placed = word(g, IS_PLACED)
     code, limit = word(g, ACTIVATION), limits
     for p in range(0, pixels, nr):
         needed = min(nr, pixels - p)
@@ -66,28 +65,15 @@ def multiply_pixels(
         a = weights + (m * packed + at * height) * size
         row = y + (m * yc + p) * size
         added = residual + (m * rc + p) * size if residual != 0 else 0
-        pixel = pixel0 + p
-        pixel_row = pixel // width
-        column = pixel - pixel_row * width
-        if is_placed:
-            set_word(places, 2 * (p // nr), dst)
-            set_word(places, 2 * (p // nr) + 1, panel_rows)
-        if needed == nr and height >= word(g, LEAST_PACKING) and (word(g, IN_PLACE) or column + nr <= width):
-            place = p if word(g, IN_PLACE) else pixel_row * word(g, PITCH) + column
-            if is_placed:
-                set_word(places, 2 * (p // nr), source + place * size)
-                set_word(places, 2 * (p // nr) + 1, table)
-                continue
+        place = _place(g, p, needed, pixel0 + p, width)
+        if place >= 0 and height >= word(g, LEAST_PACKING):
             call_function(
                 word(f, GEMM_PACKS), height, vectors, a, 0, source + place * size, row, yc, count, accumulate,
                 table, dst, last, bias + m * size, added, rc, code, limit,
             )  # fmt: skip
             continue
-        if word(g, IN_PLACE):
-            pack_in_place(f, dst, nr, lanes, vectors, needed, left - p, source, table, count, where, p)
-        else:
-            pack_panel(f, dst, nr, lanes, vectors, needed, source, table, count, where, pixel, width, word(g, PITCH))
-        if needed == nr and not is_placed:
+        _pack(f, g, dst, needed, left - p, source, table, count, where, p, pixel0 + p, width)
+        if needed == nr:
             call_function(
                 word(f, GEMM), height, vectors, a, 0, dst, row, yc, count, accumulate,
                 last, bias + m * size, added, rc, code, limit, 1, 0, 0, 0, 0,
@@ -98,31 +84,118 @@ def multiply_pixels(
         a = weights + (m * packed + at * height) * size
         row = y + m * yc * size
         added = residual + m * rc * size if residual != 0 else 0
-        if whole > 0 and is_placed:
-            call_function(
-                word(f, GEMM_PLACED), height, vectors, a, 0, places, row, yc, count, accumulate,
-                last, bias + m * size, added, rc, code, limit, whole, 0, 0, nr, nr,
-            )  # fmt: skip
-        elif whole > 0 and t > first:
+        if whole > 0 and t > first:
             call_function(
                 word(f, GEMM), height, vectors, a, 0, panels, row, yc, count, accumulate,
                 last, bias + m * size, added, rc, code, limit, whole, 0, nr * count, nr, nr,
             )  # fmt: skip
         p = whole * nr
         if p < pixels:
-            valid = pixels - p
-            used = 1
-            while used * lanes < valid:
-                used *= 2
             there = added + p * size if added != 0 else 0
+            _multiply_panel(f, g, height, pixels - p, a, panels + p * count * size, tile, count)
             call_function(
-                word(f, GEMM), height, used, a, 0, panels + p * count * size, tile, nr, count, 0,
-                0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0,
-            )  # fmt: skip
-            call_function(
-                word(f, FINISH_ROWS), tile, nr, row + p * size, yc, height, valid, accumulate, last, bias + m * size, there, rc,
+                word(f, FINISH_ROWS), tile, nr, row + p * size, yc, height, pixels - p, accumulate, last, bias + m * size, there, rc,
                 code, limit,
             )  # fmt: skip
+
+
+@jit
+def multiply_placed(
+    f: int, g: int, tiles: int, weights: int, packed: int, at: int, bias: int, limits: int, first: int, end: int, count: int,
+    accumulate: int, last: int, pixels: int, image: int, left: int, source: int, table: int, panels: int, panel_rows: int,
+    places: int, tile: int, where: int, pixel0: int, width: int, y: int, yc: int, yn: int, residual: int, rc: int, rn: int,
+) -> None:  # fmt: skip
+    """Do what `multiply_pixels` does, and leave panels whose pixels lie in one row where they are; the others are packed.
+
+    `places` gets the address of each panel, and of the offsets of its rows: `table`, of packed panels `panel_rows`. The pixels
+    may be those of several images, `image` pixels each, `yn` and `rn` elements apart in result and residual; the sums of a
+    panel that lies in two or more images, or is not full, wait in `tile`::
+
+        images    |-------------------|-------------------|-------------------|
+        panels    |-----|-----|-----|-----|-----|-----|-----|-----|-----|---
+        results   straight into rows  tile  straight..  tile
+    """
+    size, nr, lanes = word(g, SIZE), word(g, NR), word(g, LANES)
+    code, limit = word(g, ACTIVATION), limits
+    for p in range(0, pixels, nr):
+        needed = min(nr, pixels - p)
+        place = _place(g, p, needed, pixel0 + p, width)
+        at_place = places + 2 * (p // nr) * WORD_NBYTES
+        if place >= 0:
+            set_word(at_place, 0, source + place * size)
+            set_word(at_place, 1, table)
+        else:
+            dst = panels + p * count * size
+            set_word(at_place, 0, dst)
+            set_word(at_place, 1, panel_rows)
+            _pack(f, g, dst, needed, left - p, source, table, count, where, p, pixel0 + p, width)
+    for t in range(first, end):
+        m = word(tiles, t)
+        height = word(tiles, t + 1) - m
+        a = weights + (m * packed + at * height) * size
+        p = 0
+        while p < pixels:
+            n = p // image
+            inside = image - (p - n * image)
+            row = y + (m * yc + n * yn + p - n * image) * size
+            added = residual + (m * rc + n * rn + p - n * image) * size if residual != 0 else 0
+            if inside >= nr:
+                whole = inside // nr
+                call_function(
+                    word(f, GEMM_PLACED), height, nr // lanes, a, 0, places + 2 * (p // nr) * WORD_NBYTES, row, yc, count, accumulate,
+                    last, bias + m * size, added, rc, code, limit, whole, 0, 0, nr, nr,
+                )  # fmt: skip
+                p += whole * nr
+                continue
+            valid = min(nr, pixels - p)
+            _multiply_panel(f, g, height, valid, a, panels + p * count * size, tile, count)
+            done = 0
+            while done < valid:
+                here = min(inside, valid - done)
+                call_function(
+                    word(f, FINISH_ROWS), tile + done * size, nr, row, yc, height, here, accumulate, last, bias + m * size, added, rc,
+                    code, limit,
+                )  # fmt: skip
+                done += here
+                n += 1
+                inside = image
+                row = y + (m * yc + n * yn) * size
+                added = residual + (m * rc + n * rn) * size if residual != 0 else 0
+            p += valid
+
+
+@jit
+def _place(g: int, p: int, needed: int, pixel: int, width: int) -> int:
+    """Return where the panel of pixels from number `p` of the block on lies in the source, -1 if not as a whole in one row."""
+    if needed < word(g, NR):
+        return -1
+    if word(g, IN_PLACE):
+        return p
+    row = pixel // width
+    column = pixel - row * width
+    return row * word(g, PANEL_PITCH) + column if column + needed <= width else -1
+
+
+@jit
+def _pack(
+    f: int, g: int, dst: int, needed: int, left: int, source: int, table: int, count: int, where: int, p: int, pixel: int, width: int
+) -> None:
+    """Pack `needed` pixels of a panel from number `p` of the block on, number `pixel` of the strip's rows of `width`."""
+    nr, lanes = word(g, NR), word(g, LANES)
+    if word(g, IN_PLACE):
+        pack_in_place(f, dst, nr, lanes, nr // lanes, needed, left, source, table, count, where, p)
+    else:
+        pack_panel(f, dst, nr, lanes, nr // lanes, needed, source, table, count, where, pixel, width, word(g, PANEL_PITCH))
+
+
+@jit
+def _multiply_panel(f: int, g: int, height: int, valid: int, a: int, panel: int, tile: int, count: int) -> None:
+    """Multiply a packed panel of which `valid` pixels matter, into scratch memory."""
+    nr, lanes = word(g, NR), word(g, LANES)
+    used = 1
+    while used * lanes < valid:
+        used *= 2
+    call_function(word(f, GEMM), height, used, a, 0, panel, tile, nr, count, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0)
 
 
 @jit

@@ -12,7 +12,7 @@ from fastconv.backends.direct.dense import Dense
 from fastconv.backends.naive import Naive
 from fastconv.kernels import dense, dense_fields
 from fastconv.kernels.borders import source_index
-from fastconv.kernels.dense_cost import SPLIT_CHANNELS, best_regions, channels_cost, cut, pixels_cost, tiles_of_ranges
+from fastconv.kernels.dense_cost import SPLIT_CHANNELS, best_regions, channels_cost, cut, images_of_block, pixels_cost, tiles_of_ranges
 from fastconv.kernels.dense_functions import functions
 from fastconv.kernels.dense_geometry import Geometry, even_blocks, regions
 from fastconv.kernels.dense_layout import DenseLayout, can_read_in_place, make_layout, pack_bias, pack_weights
@@ -39,6 +39,9 @@ GEOMETRIES = {
     "panels left where they lie, in one row or two": ((2, 1, 5, 20), (6, 40), (3, 3), (1, 1), (1, 1), (1, 1)),
     "panels left where they lie, k in several blocks": ((1, 2, 210, 16), (9, 11), (1, 1), (1, 1), (0, 0), (1, 1)),
     "narrow rows under padding, stride and dilation": ((1, 1, 7, 12), (13, 14), (3, 4), (2, 2), (4, 5), (2, 3)),
+    "small images, panels over several": ((17, 1, 3, 16), (12, 9), (5, 5), (1, 1), (1, 0), (1, 1)),
+    "images smaller than a vector, panels over several": ((35, 2, 60, 8), (5, 4), (3, 3), (1, 1), (0, 1), (1, 1)),
+    "small images, stride 2, panels over several": ((9, 1, 4, 24), (13, 13), (3, 3), (2, 2), (1, 1), (1, 1)),
     "taps in the padding": ((2, 1, 9, 25), (11, 13), (3, 3), (1, 1), (5, 6), (5, 6)),
     "one tap in the image": ((1, 2, 3, 14), (4, 5), (3, 5), (1, 1), (6, 12), (6, 6)),
     "rows and columns that read no pixel": ((1, 1, 5, 14), (5, 6), (2, 2), (2, 2), (9, 9), (2, 3)),
@@ -154,6 +157,33 @@ def test_tiles_by_which_weights_are_packed_are_the_same_for_all_forms_of_arrays_
         forms += [{"is_flat": True, "reads_rows": True, "region": part} for part in regions(g, 40, 4000, by_rows=True, by_columns=True)]
         tiles = [make_layout(g, 4, is_channels_last=False, threads=threads, design=True, **form).tiles.tolist() for form in forms]
         assert all(other == tiles[0] for other in tiles)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", [name for name in GEOMETRIES if "over several" in name])
+def test_an_image_has_the_same_bits_in_a_batch_whose_panels_run_on(name: str, dtype: str) -> None:
+    g = geometry(name)
+    x, w = (a * np.random.default_rng(5).random(a.shape).astype(dtype) for a in arrays(g, dtype))
+    results = []
+    for count in (g.n, 1):
+        y = np.full((g.n, g.groups * g.oc, g.oh, g.ow), np.nan, dtype)
+        part = replace(g, n=count)
+        layout = make_layout(part, x.itemsize, is_flat=True, is_channels_last=False, reads_rows=True, design=True)
+        assert count > 1 or layout.fields[dense_fields.IMAGES] == 1
+        for n in range(0, g.n, count):
+            run(part, layout, x[n : n + count], w, y[n : n + count])
+        results.append(y)
+    np.testing.assert_array_equal(*results)
+
+
+def test_images_are_put_together_where_their_panels_would_be_half_empty() -> None:
+    tile = register_tile(4, AVX512)
+    assert images_of_block(16, 100, 16, 150, tile) == 4
+    assert images_of_block(16, 128, 16, 150, tile) == 1
+    assert images_of_block(1, 100, 16, 150, tile) == 1
+    assert images_of_block(16, 100, 16, 9, tile) == 1
+    # Tiles of 6 rows and one vector add up in another order than those of two vectors.
+    assert images_of_block(16, 100, 6, 150, tile) == 1
 
 
 def test_channels_are_cut_into_ranges_where_filling_strips_once_more_costs_less_than_an_idle_thread() -> None:

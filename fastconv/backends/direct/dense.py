@@ -18,7 +18,7 @@ from fastconv.backends.direct.dense_plan import (
 )
 from fastconv.errors import UnsupportedProblem
 from fastconv.kernels import dense_fields
-from fastconv.kernels.dense_cost import TASK_CYCLES, cycles
+from fastconv.kernels.dense_cost import IMAGE_CYCLES, TASK_CYCLES, cycles
 from fastconv.kernels.register_tile import register_tile
 from fastconv.machine import Machine
 from fastconv.plans import Plan
@@ -98,6 +98,8 @@ def _modelled(problem: ConvProblem, target_name: str) -> tuple[float, float]:
     for layout in planned_layouts(p, 1):
         r = g if layout.region is None else layout.region.geometry
         depth, pieces = r.ic * r.kh * r.kw, int(layout.fields[dense_fields.STEPS])
-        amount += p.mb * p.g * cycles(r.oh * r.ow, r.oc, depth, pieces, tile, is_pixels=layout.is_pixels) + layout.tasks * TASK_CYCLES
+        images = int(layout.fields[dense_fields.IMAGES])
+        block = cycles(images * r.oh * r.ow, r.oc, depth, pieces, tile, is_pixels=layout.is_pixels)
+        amount += p.mb * p.g * (block / images + (IMAGE_CYCLES if images > 1 else 0.0)) + layout.tasks * TASK_CYCLES
         amount += p.mb * p.g * layout.fill_cycles
     return 4.0 * lanes, amount
