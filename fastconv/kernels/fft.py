@@ -49,18 +49,22 @@ def _forward_from(plan, tw, src, src_step, dst, dst_step, moves_first, begin):  
 
 
 @jit
-def forward_taken(plan, taking, tw, roots, one, two, step, column, column_step, dst, dst_step):  # type: ignore[no-untyped-def]
+def forward_taken(plan, taking, tw, roots, one, two, step, column, column_step, dst, dst_step, groups, dst_group):  # type: ignore[no-untyped-def]
     """Transform ``(one[i] + i two[i]) * conj(roots[i])``, vectors of reals at any alignment, into `dst`.
 
-    `column` is scratch for the elements, `taking` the address of the first stage (`taking_stage`); the other parameters
-    are as in `forward`.
+    So for `groups` vectors side by side, their results `dst_group` bytes apart. `column` is scratch for the elements of all
+    groups, `taking` the address of the first stage (`build_taking_stage`); the other parameters are as in `forward`.
     """
-    lr = word(plan, 0) // word(plan, FIRST_STAGE)
+    n = word(plan, 0)
+    lr = n // word(plan, FIRST_STAGE)
     if word(plan, 1) == 1:
-        call_function(taking, one, two, step, dst, dst_step, lr, tw, roots)
+        call_function(taking, one, two, step, dst, dst_step, lr, tw, roots, groups, dst_group)
         return
-    call_function(taking, one, two, step, column, column_step, lr, tw, roots)
-    _forward_from(plan, tw, column, column_step, dst, dst_step, False, 1)  # noqa: FBT003
+    # An element more than they take, so that groups fall on different sets.
+    column_group = (n + 1) * column_step
+    call_function(taking, one, two, step, column, column_step, lr, tw, roots, groups, column_group)
+    for group in range(groups):
+        _forward_from(plan, tw, column + group * column_group, column_step, dst + group * dst_group, dst_step, False, 1)  # noqa: FBT003
 
 
 @jit

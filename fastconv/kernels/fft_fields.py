@@ -14,6 +14,8 @@ LANE_NBYTES = 64
 #: A thread's scratch memory begins with those of two slots of up to 16 lanes, then two vectors of flags for broken lanes, then Z.
 FLAGS_AT = 32 * LANE_NBYTES
 DESCRIPTIONS_NBYTES = FLAGS_AT + 128
+#: Groups of columns of a plane that are read together at most.
+GROUPS_AT_ONCE = 4
 
 # Fields of the table `g`. Geometry: items are (image, row phase, column phase, tile row, tile column). Channels are
 # source channels times the stride phases (SBH, SBW). A tile reads COLUMNS_READ numbers of each of ROWS_READ rows: TW of TH, but for lines;

@@ -89,15 +89,17 @@ def build_stage(module: Value, element: str, radix: int, inverse: int) -> Value:
 def build_taking_stage(module: Value, element: str, radix: int, _: int) -> Value:
     """Write a first forward stage that reads re and im from two places, vectors at any alignment, and turns them.
 
-    Arguments: ``one, two, step, dst, dst_step, lr, tw, roots``; otherwise as `build_stage`, of one block. Number i is
-    ``one[i] + i two[i]`` times the conjugate of number i at `roots`, (cos, sin) each.
+    Arguments: ``one, two, step, dst, dst_step, lr, tw, roots, groups, dst_group``; otherwise as `build_stage`, of one block.
+    Number i is ``one[i] + i two[i]`` times the conjugate of number i at `roots`, (cos, sin) each. So for `groups` vectors that
+    lie side by side in the source, their results `dst_group` bytes apart: each butterfly takes them one after the other, as
+    vectors at any alignment share cache lines with their neighbours, and the rows of an image may all fall on the same sets.
     """
-    function, b = new_function(module, f"fft_taking_{element}_{radix}", 8)
+    function, b = new_function(module, f"fft_taking_{element}_{radix}", 10)
     if b is None:
         return function
     e = Emitter(module, b, element)
     f = Butterflies(e)
-    one, two, step, dst, dst_step, lr, tw, roots = function.args
+    one, two, step, dst, dst_step, lr, tw, roots, groups, dst_group = function.args
     root_step = i64(2 * e.nbytes)
     far, dst_far, root_far = (tuple(b.mul(b.mul(x, lr), i64(q)) for q in (1, 2, 3, 4)) for x in (step, dst_step, root_step))
 
@@ -115,11 +117,20 @@ def build_taking_stage(module: Value, element: str, radix: int, _: int) -> Value
 
         f.transform(Lazy(radix, load), store)
 
-    butterfly(one, two, dst, roots, None)
+    def neighbours(at: Value, other: Value, to: Value, root: Value, table: Value | None) -> None:
+        def group(i: Value, carried: list[Value]) -> list[Value]:  # noqa: ARG001
+            here, there, target = carried
+            butterfly(here, there, target, root, table)
+            return [b.add(x, distance) for x, distance in zip(carried, (width, width, dst_group), strict=True)]
+
+        width = i64(e.lanes * e.nbytes)
+        e.loop(groups, [at, other, to], group, "group")
+
+    neighbours(one, two, dst, roots, None)
     steps = (step, step, dst_step, root_step, i64(2 * (radix - 1) * e.nbytes))
 
     def turn(j: Value, inner: list[Value]) -> list[Value]:  # noqa: ARG001
-        butterfly(*inner)
+        neighbours(*inner)
         return [b.add(x, distance) for x, distance in zip(inner, steps, strict=True)]
 
     starts = (one, two, dst, roots, tw)

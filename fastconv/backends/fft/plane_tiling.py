@@ -19,7 +19,7 @@ from fastconv.backends.fft.tiling import (
     tilings_of,
 )
 from fastconv.kernels import fft_lengths
-from fastconv.kernels.fft_fields import COLUMNS, DESCRIPTIONS_NBYTES
+from fastconv.kernels.fft_fields import COLUMNS, DESCRIPTIONS_NBYTES, GROUPS_AT_ONCE
 from fastconv.kernels.target import host
 from fastconv.problem import ConvProblem
 
@@ -61,8 +61,8 @@ def line_reason(p: ConvProblem) -> str | None:
 
 
 def desk_nbytes(th: int, tw: int) -> int:
-    """Return the bytes of the descriptions and a column: what every thread needs."""
-    return DESCRIPTIONS_NBYTES + max(th, tw) * element_nbytes()
+    """Return the bytes of the descriptions and of columns or a row: what every thread needs."""
+    return DESCRIPTIONS_NBYTES + max(GROUPS_AT_ONCE * (th + 1), tw) * element_nbytes()
 
 
 def tile_nbytes(th: int, tw: int, part: int, parts: int) -> int:
