@@ -26,7 +26,7 @@ from fastconv.cli.cases import Case, builtin_layers, layer_case
 from fastconv.cli.peers import PEERS
 from fastconv.kernels.peak import measured_peak
 from fastconv.kernels.simd import keepalive
-from fastconv.kernels.winograd import block_of, transform_data
+from fastconv.kernels.winograd import block_of, tiles_of, transform_data
 from fastconv.kernels.winograd_products import multiply_panels
 from fastconv.planner import decide
 
@@ -55,14 +55,14 @@ def products_only(like: Any, geometry: Any, heights: Any, scratch_size: int) -> 
     v = buffer.ctypes.data + -(buffer.ctypes.data // size) % (64 // size) * size
     m, xis = v + (g.v_size + g.m_at) * size, g.alpha_h * g.alpha_w
     for i in range(g.groups * g.band_blocks * g.column_blocks):
-        group, _, bands, _, columns = block_of(g, i)
+        block = block_of(g, i)
+        group, tiles = block[0], tiles_of(g, block)
         for first in range(0, g.panels, g.panels_at_once):
             for xi in range(xis):
-                u = g.u + ((group * xis + xi) * g.panels + first) * g.channels * g.nr * size
+                u = g.u + ((group * xis + xi) * g.u_step + first * g.channels * g.nr) * size
                 multiply_panels(
-                    like, v + xi * g.v_step * size, g.ldv, u, u + g.panels * g.channels * g.nr * size,
-                    m + xi * g.m_step * size, xis * g.m_step, bands * g.dh * g.dw * columns, g.channels,
-                    min(g.panels_at_once, g.panels - first), g.nr, g.rows, heights,
+                    like, v + xi * g.v_step * size, g.ldv, u, u + g.u_step * size, m + xi * g.m_step * size, xis * g.m_step,
+                    tiles, g.channels, min(g.panels_at_once, g.panels - first), g.nr, g.rows, heights,
                 )  # fmt: skip
     keepalive(buffer)
 
@@ -75,7 +75,7 @@ def shares(plan: WinogradPlan, case: Case, total_s: float) -> tuple[float, float
     data = best_s(lambda: data_only(like, geometry, private["_indices"], described(case.x), size))
     products = best_s(lambda: products_only(like, geometry, private["_heights"], size))
     g = geometry[0]
-    tiles = g["images"] * g["bands"] * g["dh"] * g["dw"] * g["columns"]
+    tiles = g["images"] * g["image_bands"] * g["low_columns"]
     flops = 2.0 * g["groups"] * g["alpha_h"] * g["alpha_w"] * tiles * g["channels"] * g["outputs"]
     return data / total_s, products / total_s, max(0.0, 1 - (data + products) / total_s), flops / products / measured_peak("float32")
 

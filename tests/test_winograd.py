@@ -135,10 +135,81 @@ def test_blocks_of_any_shape_and_any_number_of_threads_give_the_same_bits(name: 
     rng = np.random.default_rng(1)
     x, w = (rng.standard_normal(shape).astype(p.dtype) for shape in (p.x_shape, p.w_shape))
     first = BY_NAME[name].make_plan(p, w)(x)
-    for tiles, threads, share in ((1, 1, 8), (5, 2, 1), (23, 3, 1), (1000, 2, 99), (7, 2, 99)):
+    for tiles, threads, cost in ((1, 1, 1), (5, 2, 0), (23, 3, 0), (1000, 3, 0), (1000, 2, np.inf), (7, 2, np.inf), (30, 2, 1)):
         monkeypatch.setattr(layout_module, "BLOCK_TILES", tiles)
-        monkeypatch.setattr(layout_module, "PANELS_TO_SHARE", share)
+        monkeypatch.setattr(layout_module, "SHARING_COST", cost)
+        layout_module._cut.cache_clear()
         assert np.array_equal(BY_NAME[name].make_plan(p, w, threads=threads)(x), first)
+
+
+@pytest.mark.parametrize("dilation", [(1, 3), (2, 1), (3, 2), (4, 5), (12, 12), (25, 31)], ids=str)
+@pytest.mark.parametrize("name", SQUARE)
+def test_every_phase_of_a_dilated_problem_has_as_many_tiles_as_its_pixels_take(
+    name: str, dilation: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 21 x 26 pixels; dilation (25, 31) leaves phases without a pixel."""
+    variant, (dh, dw) = BY_NAME[name].variant, dilation
+    p = problem_for(
+        variant,
+        mb=2,
+        ic=3,
+        oc=4,
+        ih=21,
+        iw=26,
+        dh=dh,
+        dw=dw,
+        ph_lo=dh,
+        ph_hi=dh,
+        pw_lo=dw,
+        pw_hi=dw,
+        padding_mode="constant",
+        padding_value=2,
+    )
+    phases = [[-(-len(range(i, extent, d)) // m) for i in range(d)] for extent, d, m in zip((p.oh, p.ow), dilation, variant.m, strict=True)]
+    assert Layout(p, variant, 1, 1 << 26).tiles == p.mb * sum(phases[0]) * sum(phases[1])
+    x, w = arrays(p)
+    expected = reference(p, x, w)
+    for tiles in (1, 7, 1000):
+        monkeypatch.setattr(layout_module, "BLOCK_TILES", tiles)
+        assert np.array_equal(np.rint(BY_NAME[name].make_plan(p, w, threads=2)(x)), expected)
+    x[1, 2, 7, 9] = np.nan
+    found = BY_NAME[name].make_plan(p, w)(x)
+    assert np.array_equal(np.isnan(found), np.isnan(reference(p, x, w)))
+
+
+@pytest.mark.parametrize(
+    ("channels", "extent", "panels", "threads", "busiest"),
+    [
+        (64, 16, 1, 2, 1 / 2),  # one panel: as many blocks as threads
+        (96, 28, 3, 2, 4 / 7),  # three panels: 4 and 3 bands of 7
+        (256, 16, 9, 2, 5 / 9),  # nine panels: 5 and 4
+        (256, 56, 8, 2, 1 / 2),  # many tiles: blocks of their own
+        (512, 8, 16, 4, 1 / 4),  # few tiles of many channels: panels
+    ],
+)
+def test_threads_end_together(channels: int, extent: int, panels: int, threads: int, busiest: float) -> None:
+    columns = register_tile(4).columns
+    p = problem_for(
+        BY_NAME["winograd:f4x3"].variant, ic=channels, oc=panels * columns, ih=extent, iw=extent, ph_lo=1, ph_hi=1, pw_lo=1, pw_hi=1
+    )
+    layout = Layout(p, BY_NAME["winograd:f4x3"].variant, threads, 1 << 30)
+    blocks = [h * w for h in pieces(layout.all_bands, layout.band_blocks) for w in pieces(layout.columns, layout.column_blocks)]
+    tasks = pieces(layout.panels, layout.output_tasks) if layout.shares_blocks else blocks
+    loads = [0] * threads
+    for task in tasks:
+        loads[loads.index(min(loads))] += task
+    assert max(loads) / sum(tasks) == pytest.approx(busiest)
+
+
+def pieces(extent: int, count: int) -> list[int]:
+    return [extent // count + (i < extent % count) for i in range(count)]
+
+
+def test_few_channels_of_a_shared_block_are_transformed_in_several_pieces() -> None:
+    p = problem_for(BY_NAME["winograd:f4x3"].variant, ic=4, oc=16 * register_tile(4).columns, ih=28, iw=28)
+    layout = Layout(p, BY_NAME["winograd:f4x3"].variant, 2, 1 << 30)
+    assert layout.shares_blocks
+    assert layout.data_pieces == 4
 
 
 @pytest.mark.parametrize("name", SQUARE)

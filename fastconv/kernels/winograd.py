@@ -2,11 +2,16 @@
 
     y = A_h^T [ sum over c of (G_h w G_w^T) o (B_h^T x B_w) ] A_w        per tile, output channel, group
 
-A *band* is dh*m_h output rows (dh = dilation): dh rows of tiles, interleaved. A *column* is dw*m_w output columns,
-likewise. The bands of all images of a group are numbered through; a block is a range of bands times a range of
-columns, and its tiles are the rows of one matrix product per xi. Blocks are independent; within a block the
-data transform splits over channels and the rest over panels of output channels. Every output is summed in the
-same order whatever the blocks, so they may follow the number of threads and the memory at hand.
+With dilation, every dh-th row and dw-th column make a *phase*, an image of its own whose taps are neighbours; tiles never mix
+phases. Along each axis the first `tall` (`wide`) phases have a pixel more than the others, which may need a tile less::
+
+    oh = 7, dh = 3     rows of phase 0: 0 3 6    1: 1 4    2: 2 5     tall = 1; with m_h = 2: bands = 2, low_bands = 1
+
+A *band* is a row of tiles of one phase of rows and all phases of columns. The bands of all images of a group are numbered
+through, image by image, phase by phase; a *column* is a tile of each phase of columns that has one there. A block is a range
+of bands times a range of columns, and its tiles, ``[band][phase of columns][column]``, are the rows of one matrix product per xi.
+Blocks are independent; within a block the data transform splits over channels and the rest over panels of output channels.
+Every output is summed in the same order whatever the blocks, so they may follow the number of threads and the memory at hand.
 
 See `fastconv.kernels.winograd_transforms` for the layouts.
 """
@@ -44,9 +49,11 @@ GEOMETRY = np.dtype(
             *("sh", "sw", "dh", "dw", "pw_lo"),
             *("m_h", "m_w", "span_h", "span_w", "alpha_h", "alpha_w"),  # the algorithm
             *("data_columns", "data_rows", "output"),  # addresses of the transforms
-            *("bands", "columns", "band_blocks", "column_blocks"),  # per image; pieces of all bands and of the columns
+            *("tall", "bands", "low_bands", "image_bands"),  # phases with a row more; bands of such a phase, of another, of an image
+            *("wide", "columns", "low_columns"),  # likewise
+            *("band_blocks", "column_blocks"),  # pieces of all bands and of the columns
             *("lanes", "nr", "rows", "panels", "panels_at_once"),  # the micro-kernel
-            *("shares_blocks", "panels_per_task", "channels_per_task"),  # how threads share the work
+            *("shares_blocks", "output_tasks", "data_pieces", "channels_per_task"),  # how threads share the work
             *("ldv", "v_step", "m_step", "row_step", "half_step", "out_step"),  # strides in scratch memory
             *("u_step",),  # between the xi of U
             *("v_size", "private_size", "half_at", "m_at", "out_at", "check_at"),  # its parts
@@ -86,6 +93,31 @@ def _pack_row(like: Any, g: Any, cols_index: Any, source: int, src: Any, row: in
 
 
 @jit
+def _band_at(g: Any, index: int) -> Any:
+    """Return (image, phase of rows, band of that phase) of a band."""
+    n, band = divmod(index, g.image_bands)
+    if band < g.tall * g.bands:
+        py, b = divmod(band, g.bands)
+    else:
+        py, b = divmod(band - g.tall * g.bands, g.low_bands)
+        py += g.tall
+    return n, py, b
+
+
+@jit
+def _columns_of(g: Any, px: int, first: int, columns: int) -> Any:
+    """Return how many of `columns` columns from `first` on have a tile of phase `px`."""
+    return columns if px < g.wide else max(0, min(columns, g.low_columns - first))
+
+
+@jit
+def tiles_of(g: Any, block: Any) -> Any:
+    """Return the tiles of a block."""
+    _, _, bands, first, columns = block
+    return bands * (g.wide * columns + (g.dw - g.wide) * _columns_of(g, g.wide, first, columns))
+
+
+@jit
 def transform_data(like: Any, g: Any, indices: Any, src: Any, v: int, private: int, block: Any, first: int, end: int) -> None:
     """Write V of one block for the channels ``first <= c < end``, L at a time.
 
@@ -105,39 +137,41 @@ def transform_data(like: Any, g: Any, indices: Any, src: Any, v: int, private: i
     group, first_band, bands, first_column, columns = block
     rows_index, cols_index = indices
     strip, half = private, private + g.half_at * size
-    band_rows = g.dh * g.m_h * g.sh
+    band_rows = g.m_h * g.sh
     column_step = g.dw * g.m_w * g.sw
     cols = (columns - 1) * column_step + g.dw * g.span_w
     for c in range(first, end, g.lanes):
         valid = min(g.lanes, g.channels - c)
-        image, top, filled = -1, 0, 0
+        image, phase, top, filled, tile = -1, -1, 0, 0, 0
         for band in range(bands):
-            n, b = divmod(first_band + band, g.bands)
-            if n != image:
-                image, top, filled = n, b, 0
+            n, py, b = _band_at(g, first_band + band)
+            if n != image or py != phase:
+                image, phase, top, filled = n, py, b, 0
             source = src[0] + (n * src[1] + (group * g.channels + c) * src[2]) * size
             start = (b - top) * band_rows
-            while filled < start + g.dh * g.span_h:
-                row = rows_index[top * band_rows + filled]
+            while filled < start + g.span_h:
+                row = rows_index[py + (top * band_rows + filled) * g.dh]
                 target = strip + filled * g.row_step * size
                 _pack_row(like, g, cols_index, source, src, row, first_column * column_step, cols, target, valid)
                 filled += 1
-            for py in range(g.dh):
-                call_function(g.data_columns, strip + (start + py) * g.row_step * size, g.dh * g.row_step, half, g.half_step, cols)
+            call_function(g.data_columns, strip + start * g.row_step * size, g.row_step, half, g.half_step, cols)
+            for px in range(g.dw):
+                count = _columns_of(g, px, first_column, columns)
                 for xi in range(g.alpha_h):
-                    for px in range(g.dw):
-                        tile = ((band * g.dh + py) * g.dw + px) * columns
-                        call_function(
-                            g.data_rows, half + (xi * g.half_step + px * g.lanes) * size, g.dw * g.lanes, column_step * g.lanes,
-                            v + (xi * g.alpha_w * g.v_step + tile * g.ldv + c) * size, g.v_step, g.ldv, columns,
-                        )  # fmt: skip
+                    call_function(
+                        g.data_rows, half + (xi * g.half_step + px * g.lanes) * size, g.dw * g.lanes, column_step * g.lanes,
+                        v + (xi * g.alpha_w * g.v_step + tile * g.ldv + c) * size, g.v_step, g.ldv, count,
+                    )  # fmt: skip
+                tile += count
 
 
 @jit
 def _store_band(
     like: Any, g: Any, dst: Any, residual: Any, strip: int, n: int, oc: int, valid: int, y: int, x: int, cols: int, planes: int
 ) -> None:
-    """Store `cols` columns of the rows of one band of L output channels, with the epilogue; `planes` is scratch for partial blocks.
+    """Store `cols` columns of the rows of one band, from `y` on, of L output channels, with the epilogue.
+
+    `planes` is scratch for partial blocks.
 
     `dst` and `residual` are (address, sn, sc, sh, sw); a residual's address of 0 means none.
     """
@@ -146,11 +180,11 @@ def _store_band(
     bias = g.bias + (oc // g.outputs * g.panels * g.nr + oc % g.outputs) * size
     _, dn, dc, dh, dw = dst
     _, rn, rc, rh, rw = residual
-    for row in range(min(g.dh * g.m_h, g.oh - y)):
+    for row in range(min(g.m_h, (g.oh - y + g.dh - 1) // g.dh)):
         source = strip + row * g.out_step * size
         pixels = min(cols, g.ow - x)
-        target = dst[0] + (n * dn + oc * dc + (y + row) * dh + x * dw) * size
-        other = 0 if residual[0] == 0 else residual[0] + (n * rn + oc * rc + (y + row) * rh + x * rw) * size
+        target = dst[0] + (n * dn + oc * dc + (y + row * g.dh) * dh + x * dw) * size
+        other = 0 if residual[0] == 0 else residual[0] + (n * rn + oc * rc + (y + row * g.dh) * rh + x * rw) * size
         if dw != 1:
             if valid == lanes:
                 unpack_pixels(like, source, target, dw, pixels, 1, bias, other, rw, g.code, g.limits)
@@ -183,27 +217,26 @@ def _repair(
     rows_index, cols_index = indices
     source = src[0] + (n * src[1] + group * g.channels * src[2]) * size
     width = g.dw * g.m_w
-    for py in range(g.dh):
-        for first in range(0, cols, width):
-            for px in range(g.dw):
-                for lane in range(valid):
-                    total = like[0] * 0
-                    for i in range(g.m_h):
-                        for j in range(g.m_w):
-                            total += scratch[strip + (py + i * g.dh) * g.out_step + (first + px + j * g.dw) * lanes + lane] * 0
-                    if total == 0:
-                        continue
-                    weights = g.weights + (group * g.outputs + oc + lane) * g.channels * g.kh * g.kw * size
-                    for i in range(g.m_h):
-                        for j in range(g.m_w):
-                            row, col = y + py + i * g.dh, x + first + px + j * g.dw
-                            if row < g.oh and col < g.ow:
-                                where = strip + (py + i * g.dh) * g.out_step + (first + px + j * g.dw) * lanes + lane
-                                direct_sum(
-                                    like, source, src[2], src[3], src[4], rows_index.ctypes.data + row * g.sh * 8, g.dh,
-                                    cols_index.ctypes.data + col * g.sw * 8, g.dw, g.fill, weights, g.channels, g.kh, g.kw,
-                                    base + where * size,
-                                )  # fmt: skip
+    for first in range(0, cols, width):
+        for px in range(g.dw):
+            for lane in range(valid):
+                total = like[0] * 0
+                for i in range(g.m_h):
+                    for j in range(g.m_w):
+                        total += scratch[strip + i * g.out_step + (first + px + j * g.dw) * lanes + lane] * 0
+                if total == 0:
+                    continue
+                weights = g.weights + (group * g.outputs + oc + lane) * g.channels * g.kh * g.kw * size
+                for i in range(g.m_h):
+                    for j in range(g.m_w):
+                        row, col = y + i * g.dh, x + first + px + j * g.dw
+                        if row < g.oh and col < g.ow:
+                            where = strip + i * g.out_step + (first + px + j * g.dw) * lanes + lane
+                            direct_sum(
+                                like, source, src[2], src[3], src[4], rows_index.ctypes.data + row * g.sh * 8, g.dh,
+                                cols_index.ctypes.data + col * g.sw * 8, g.dw, g.fill, weights, g.channels, g.kh, g.kw,
+                                base + where * size,
+                            )  # fmt: skip
 
 
 @jit
@@ -217,7 +250,7 @@ def _products(
     """
     size = like.itemsize
     group, first_band, bands, first_column, columns = block
-    tiles = bands * g.dh * g.dw * columns
+    tiles = tiles_of(g, block)
     xis, cols = g.alpha_h * g.alpha_w, columns * g.dw * g.m_w
     base = scratch.ctypes.data
     m = base + (private + g.m_at) * size
@@ -239,18 +272,17 @@ def _products(
             panel, lane = divmod(oc - first * g.nr, g.nr)
             products = m + (panel * xis * g.m_step + lane) * size
             for band in range(bands):
-                n, b = divmod(first_band + band, g.bands)
-                y, x = b * g.dh * g.m_h, first_column * g.dw * g.m_w
+                n, py, b = _band_at(g, first_band + band)
+                y, x = py + b * g.dh * g.m_h, first_column * g.dw * g.m_w
                 for i in range(g.lanes):
                     scratch[check + i] = 0
-                for py in range(g.dh):
-                    for px in range(g.dw):
-                        tile = ((band * g.dh + py) * g.dw + px) * columns
-                        call_function(
-                            g.output, products + tile * g.nr * size, g.m_step, g.nr,
-                            base + (out + py * g.out_step + px * g.lanes) * size, g.dh * g.out_step, g.dw * g.lanes,
-                            g.dw * g.m_w * g.lanes, columns, base + check * size,
-                        )  # fmt: skip
+                for px in range(g.dw):
+                    count = _columns_of(g, px, first_column, columns)
+                    call_function(
+                        g.output, products, g.m_step, g.nr, base + (out + px * g.lanes) * size, g.out_step, g.dw * g.lanes,
+                        g.dw * g.m_w * g.lanes, count, base + check * size,
+                    )  # fmt: skip
+                    products += count * g.nr * size
                 total = like[0] * 0
                 for i in range(g.lanes):
                     total += scratch[check + i]
@@ -271,7 +303,7 @@ def block_of(g: Any, index: int) -> Any:
     """Return (group, first band, bands, first column, columns) of a block."""
     rest, column = divmod(index, g.column_blocks)
     group, band = divmod(rest, g.band_blocks)
-    first_band, bands = _piece(g.images * g.bands, g.band_blocks, band)
+    first_band, bands = _piece(g.images * g.image_bands, g.band_blocks, band)
     first_column, columns = _piece(g.columns, g.column_blocks, column)
     return group, first_band, bands, first_column, columns
 
@@ -297,13 +329,17 @@ def _block_task(
 
 @jit
 def _data_task(i: int, tid: int, like: Any, geometry: Any, indices: Any, src: Any, scratch: Any, index: int) -> None:
-    """Transform some channels of a block into the common V."""
+    """Transform some channels of some bands of a block into the common V."""
     g = geometry[0]
-    first = i * g.channels_per_task
-    private = scratch.ctypes.data + _private(g, tid, 1) * like.itemsize
+    size = like.itemsize
+    rest, piece = divmod(i, g.data_pieces)
+    first = rest * g.channels_per_task
     end = min(first + g.channels_per_task, g.channels)
-    v: Any = np.int64(scratch.ctypes.data)
-    transform_data(like, g, indices, src, v, private, block_of(g, index), first, end)
+    group, first_band, bands, first_column, columns = block_of(g, index)
+    above, bands = _piece(bands, g.data_pieces, piece)
+    v: Any = np.int64(scratch.ctypes.data + tiles_of(g, (group, first_band, above, first_column, columns)) * g.ldv * size)
+    private = scratch.ctypes.data + _private(g, tid, 1) * size
+    transform_data(like, g, indices, src, v, private, (group, first_band + above, bands, first_column, columns), first, end)
 
 
 @jit
@@ -312,10 +348,9 @@ def _output_task(
 ) -> None:
     """Compute some panels of output channels of a block from the common V."""
     g = geometry[0]
-    first = i * g.panels_per_task
-    end = min(first + g.panels_per_task, g.panels)
+    first, count = _piece(g.panels, g.output_tasks, i)
     v: Any = np.int64(scratch.ctypes.data)  # of the type that it has in the other task, so that one function serves both
-    _products(like, g, indices, heights, src, dst, residual, scratch, v, _private(g, tid, 1), block_of(g, index), first, end)
+    _products(like, g, indices, heights, src, dst, residual, scratch, v, _private(g, tid, 1), block_of(g, index), first, first + count)
 
 
 @jit
@@ -354,12 +389,11 @@ def convolve(
     if g.shares_blocks == 0:
         parallel_for(ctl, threads, blocks, _block_task, (like, geometry, indices, heights, src, dst, residual, scratch, threads))
     else:
-        data_tasks = (g.channels + g.channels_per_task - 1) // g.channels_per_task
-        output_tasks = (g.panels + g.panels_per_task - 1) // g.panels_per_task
+        data_tasks = (g.channels + g.channels_per_task - 1) // g.channels_per_task * g.data_pieces
         for index in range(blocks):
             parallel_for(ctl, threads, data_tasks, _data_task, (like, geometry, indices, src, scratch, index))
             parallel_for(
-                ctl, threads, output_tasks, _output_task,
+                ctl, threads, g.output_tasks, _output_task,
                 (like, geometry, indices, heights, src, dst, residual, scratch, index),
             )  # fmt: skip
     keepalive(scratch)
