@@ -7,8 +7,8 @@ from __future__ import annotations
     SIZE, GROUPS, IC, OC, OH, OW, IH, IW, SH, SW, PW_LO, K, STEPS, FLAT, BLOCKS, BLOCK, SPLITS, IS_PIXELS, IN_PLACE,
     LANES, NR, MR, PITCH, ROW_SLOT, COLUMN_SLOT, RUN, PLANE, ROW_SLOTS, COLUMN_SLOTS, STRIP_AT, PANELS_AT, TILE_AT, SUMS_AT,
     SCRATCH, ACTIVATION, OC_PADDED, TILES, PADDED_ROWS, PARTS, LEAST_PACKING, READS_PIXELS,
-    TASKS, IS_REGION, ROW, COLUMN, IS_PLACED, PLACES_AT, BATCH, IMAGES, IMAGE, PANEL_PITCH, FIELDS,
-) = range(52)  # fmt: skip
+    TASKS, IS_REGION, ROW, COLUMN, IS_PLACED, PLACES_AT, BATCH, IMAGES, IMAGE, PANEL_PITCH, HAS_MASKS, FIELDS,
+) = range(53)  # fmt: skip
 # Fields of the table `v`: strides in elements of source, result and residual.
 (XN, XC, XH, XW, YN, YC, YH, YW, RN, RC, RH, RW, VIEW_FIELDS) = range(13)
 # Addresses in the table of tables that a call hands to its tasks, see fastconv.kernels.dense.dense.

@@ -34,7 +34,7 @@ def _build_table(module: Value, element: str, side: int) -> Value:
         return function
     along: Along = "rows" if side == pack.COLUMNS else "columns"
     functions = {
-        GEMM: build_dispatch(module, element, "packed", along, prefetch=side == pack.ROWS, repeat=True),
+        GEMM: build_dispatch(module, element, "packed", along, prefetch=side == pack.ROWS, masked=side == pack.ROWS, repeat=True),
         FINISH_ROWS: build_finish(module, element, "rows"),
         FINISH_COLUMNS: build_finish(module, element, "columns"),
         PACK_ONE: pack.build_pack(module, element, side, "one"),
@@ -54,7 +54,7 @@ def _build_table(module: Value, element: str, side: int) -> Value:
         functions[GEMM_PLACED] = build_dispatch(module, element, "packed", along, placed=True, repeat=True)
         functions[JOIN_PARTS] = dense_results.build_join_parts(module, element)
     else:
-        functions[GEMM_ROWS] = build_dispatch(module, element, "rows", along, prefetch=True, repeat=True)
+        functions[GEMM_ROWS] = build_dispatch(module, element, "rows", along, prefetch=True, masked=True, repeat=True)
     out = b.inttoptr(function.args[0], PTR)
     for number, target in functions.items():
         b.store(b.ptrtoint(target, I64), b.gep(out, [i64(number)], source_etype=I64), align=8)

@@ -192,7 +192,7 @@ def make_layout(
     is_pixels = holds or (design and not is_channels_last)
     if holds:
         limit = min(limit, REGION_PIXELS)
-    block = even_blocks(segment, limit, tile.columns if is_pixels else 1)
+    block = even_blocks(segment, limit, tile.columns if is_pixels else tile.rows)
     segments = 1 if is_flat else g.oh
     in_place = parts == 1 and reads_rows and can_read_in_place(g, is_flat=is_flat, has_row_gaps=has_row_gaps)
     oc_padded = multiple(g.oc, tile.columns)
@@ -281,7 +281,7 @@ def make_layout(
         df.ROW_SLOTS: len(row_slots), df.COLUMN_SLOTS: len(column_slots), df.SCRATCH: at,
         df.ACTIVATION: activation, df.OC_PADDED: oc_padded, df.TILES: units,
         df.PADDED_ROWS: padded_rows, df.PARTS: parts, df.LEAST_PACKING: tile.high_heights[0], df.READS_PIXELS: int(reads_pixels),
-        df.IS_PLACED: int(is_placed), df.TASKS: tasks, df.IS_REGION: int(region is not None),
+        df.HAS_MASKS: int(target.has_masks), df.IS_PLACED: int(is_placed), df.TASKS: tasks, df.IS_REGION: int(region is not None),
         df.ROW: 0 if region is None else region.row, df.COLUMN: 0 if region is None else region.column,
     }  # fmt: skip
     for field, number in numbers.items():

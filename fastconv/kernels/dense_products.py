@@ -11,6 +11,7 @@ from fastconv.kernels._jit import jit
 from fastconv.kernels.dense_fields import (
     ACTIVATION,
     BLOCK,
+    HAS_MASKS,
     IN_PLACE,
     LANES,
     LEAST_PACKING,
@@ -257,22 +258,22 @@ def multiply_channels(
             if not is_direct:
                 call_function(
                     gemm, height, used, a, lda, b, sums + p * nr * size, nr, count, accumulate, following, step,
-                    0, 0, 0, 0, 0, 0, repeats, a_step, 0, height * nr, 0,
+                    0, 0, 0, 0, 0, 0, nr, repeats, a_step, 0, height * nr, 0,
                 )  # fmt: skip
                 t += repeats
                 continue
             there = y + (p * word(v, YW) + j * nr) * size
             added = residual + (p * word(v, RW) + j * nr) * size if residual != 0 else 0
-            if valid == used * lanes:
+            if valid == used * lanes or (word(g, HAS_MASKS) and valid > (used - 1) * lanes):
                 call_function(
-                    gemm, height, used, a, lda, b, there, word(v, YW), count, accumulate, following, step,
-                    last, offset, added, word(v, RW), code, limit, repeats, a_step, 0, height * word(v, YW), height * word(v, RW),
+                    gemm, height, used, a, lda, b, there, word(v, YW), count, accumulate, following, step, last, offset, added,
+                    word(v, RW), code, limit, valid, repeats, a_step, 0, height * word(v, YW), height * word(v, RW),
                 )  # fmt: skip
                 t += repeats
             else:
                 call_function(
                     gemm, height, used, a, lda, b, tile, nr, count, 0, following, step,
-                    0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0,
+                    0, 0, 0, 0, 0, 0, nr, 1, 0, 0, 0, 0,
                 )  # fmt: skip
                 call_function(
                     word(f, FINISH_COLUMNS),

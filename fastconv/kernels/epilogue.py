@@ -110,7 +110,7 @@ class Epilogue:
         self.last, self.bias, self.residual, self.ldr, self.code, self.limits = arguments
 
     def on_tile(self, values: Sequence[Value], rows: int, vectors: int, *, along: Along, mask: Any = None) -> list[Value]:
-        """Emit it on ``rows x vectors`` values; `mask` restricts what is read of the residual to its lanes (one vector)."""
+        """Emit it on ``rows x vectors`` values; of the residual's last vector, the lanes of `mask` are read if there is one."""
         e, b = self.e, self.e.b
         start = b.block
         finish, done = b.append_basic_block("finish"), b.append_basic_block("finished")
@@ -146,7 +146,7 @@ class Epilogue:
         for m in range(rows):
             for v in range(vectors):
                 where = e.offset(e.offset(pointer, b.mul(self.ldr, i64(m))), v * e.lanes)
-                term = e.load(where) if mask is None else e.masked_load(where, mask)
+                term = e.load(where) if mask is None or v < vectors - 1 else e.masked_load(where, mask)
                 out.append(b.fadd(values[m * vectors + v], term))
         b.branch(done)
         b.position_at_end(done)

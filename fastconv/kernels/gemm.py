@@ -11,7 +11,7 @@ until the last k. The tile's size comes from the target's registers: 6 x 2 vecto
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from fastconv.kernels.epilogue import EPILOGUE_ARGUMENTS, Along, Epilogue
 from fastconv.kernels.register_tile import register_tile
@@ -47,6 +47,7 @@ def build_microkernel(
     packs: bool = False,
     placed: bool = False,
     epilogue: Along | None = None,
+    masked: bool = False,
     repeat: bool = False,
     unroll: int = UNROLL,
     target: Target | None = None,
@@ -60,6 +61,7 @@ def build_microkernel(
         [next_panel, next_step]                 prefetch
         [offsets, panel]                        packs
         [last, bias, residual, ldr, code, limits]   epilogue
+        [columns]                                   masked
         [repeats, a_step, b_step, c_step, r_step]   repeat
 
     Parameters
@@ -89,6 +91,8 @@ def build_microkernel(
     epilogue : {"rows", "columns"}, optional
         With ``last != 0`` the tile ends with ``activation(C + bias + residual)``; bias has one element per row
         (or per column) of the tile, see `fastconv.kernels.epilogue`.
+    masked : bool
+        On targets with masks, C and the residual have `columns` columns only: the last vector is read and written under a mask.
     repeat : bool
         Compute `repeats` tiles, each that many elements behind the one before in A, B, C and the residual: saves
         the call of the function where k is small.
@@ -114,10 +118,11 @@ def build_microkernel(
         + ("_packs" * packs)
         + ("_placed" * placed)
         + (f"_by_{epilogue}" if epilogue else "")
+        + ("_masked" * masked)
         + ("_again" * repeat)
     )
     name = f"gemm_{element}_{rows}x{vectors}of{panel_vectors}_{a}{flags}_u{unroll}"
-    count = 7 + 2 * (complex_values + (prefetch > 0) + packs) + EPILOGUE_ARGUMENTS * bool(epilogue) + REPEAT_ARGUMENTS * repeat
+    count = 7 + 2 * (complex_values + (prefetch > 0) + packs) + EPILOGUE_ARGUMENTS * bool(epilogue) + masked + REPEAT_ARGUMENTS * repeat
     function, b = new_function(module, name, count)
     if b is None:
         return function
@@ -136,6 +141,7 @@ def build_microkernel(
         packs=packs,
         placed=placed,
         epilogue=epilogue,
+        masked=masked and e.target.has_masks,
     )
     if not repeat:
         tile.emit(args)
@@ -186,10 +192,11 @@ class _Tile:
         packs: bool,
         placed: bool,
         epilogue: Along | None,
+        masked: bool,
     ) -> None:
         self.e, self.rows, self.vectors, self.panel_vectors, self.parts = e, rows, vectors, panel_vectors, parts
         self.a, self.unroll, self.prefetch, self.packs, self.epilogue = a, unroll, prefetch, packs, epilogue
-        self.locality, self.placed = locality, placed
+        self.locality, self.placed, self.masked = locality, placed, masked
         self.prefetch_at = 7 + 2 * (parts - 1)
         self.packs_at = self.prefetch_at + 2 * (prefetch > 0)
         self.epilogue_at = self.packs_at + 2 * packs
@@ -216,12 +223,20 @@ class _Tile:
             for start in (row, e.offset(row, c_imag))[: self.parts]:
                 e.prefetch_row(start, self.vectors, write=True)
                 where += [e.offset(start, v * e.lanes) for v in range(self.vectors)]
-        acc = _add_old(e, self._multiply(), where, accumulate)
+        sums, mask = self._multiply(), None
+        if self.masked:
+            columns = args[self.epilogue_at + EPILOGUE_ARGUMENTS * bool(self.epilogue)]
+            mask = e.as_mask(e.range_mask(i64(0), b.sub(columns, i64((self.vectors - 1) * e.lanes))))
+        masks = [mask if i % self.vectors == self.vectors - 1 else None for i in range(len(where))]
+        acc = _add_old(e, sums, where, masks, accumulate)
         if self.epilogue:
             epilogue = Epilogue(e, args[self.epilogue_at : self.epilogue_at + EPILOGUE_ARGUMENTS])
-            acc = epilogue.on_tile(acc, self.rows, self.vectors, along=self.epilogue)
-        for value, pointer in zip(acc, where, strict=True):
-            e.store(value, pointer)
+            acc = epilogue.on_tile(acc, self.rows, self.vectors, along=self.epilogue, mask=mask)
+        for value, pointer, lanes in zip(acc, where, masks, strict=True):
+            if lanes is None:
+                e.store(value, pointer)
+            else:
+                e.masked_store(value, pointer, lanes)
 
     def _multiply(self) -> list[Value]:
         """Emit the loop over k; return the sums, row by row, real parts before imaginary ones."""
@@ -306,14 +321,15 @@ class _Tile:
         return out
 
 
-def _add_old(e: Emitter, values: list[Value], where: list[Value], accumulate: Value) -> list[Value]:
-    """Return `values`, plus what memory holds `where` if `accumulate` is not 0."""
+def _add_old(e: Emitter, values: list[Value], where: list[Value], masks: list[Any], accumulate: Value) -> list[Value]:
+    """Return `values`, plus what memory holds `where`, in the lanes of a mask if there is one, if `accumulate` is not 0."""
     b = e.b
     before = b.block
     add, after = b.append_basic_block("accumulate"), b.append_basic_block("accumulated")
     b.cbranch(b.icmp_signed("!=", accumulate, i64(0)), add, after)
     b.position_at_end(add)
-    sums = [b.fadd(value, e.load(pointer)) for value, pointer in zip(values, where, strict=True)]
+    old = [e.load(pointer) if mask is None else e.masked_load(pointer, mask) for pointer, mask in zip(where, masks, strict=True)]
+    sums = [b.fadd(value, term) for value, term in zip(values, old, strict=True)]
     b.branch(after)
     b.position_at_end(after)
     out = []
@@ -341,6 +357,7 @@ def build_dispatch(
     prefetch: bool = False,
     packs: bool = False,
     placed: bool = False,
+    masked: bool = False,
     repeat: bool = False,
     target: Target | None = None,
 ) -> Value:
@@ -351,8 +368,9 @@ def build_dispatch(
     that was not generated does nothing.
     """
     tile = register_tile({"float32": 4, "float64": 8}[element], target)
-    count = 2 + 7 + 2 * (prefetch + packs) + EPILOGUE_ARGUMENTS * bool(epilogue) + REPEAT_ARGUMENTS * repeat
-    name = f"gemm_{element}_any_{a}{'_pf' * prefetch}{'_packs' * packs}{'_placed' * placed}_by_{epilogue}{'_again' * repeat}"
+    count = 2 + 7 + 2 * (prefetch + packs) + EPILOGUE_ARGUMENTS * bool(epilogue) + masked + REPEAT_ARGUMENTS * repeat
+    name = f"gemm_{element}_any_{a}{'_pf' * prefetch}{'_packs' * packs}{'_placed' * placed}_by_{epilogue}"
+    name += "_masked" * masked + "_again" * repeat
     function, b = new_function(module, name, count)
     if b is None:
         return function
@@ -369,6 +387,7 @@ def build_dispatch(
             packs=packs,
             placed=placed,
             epilogue=epilogue,
+            masked=masked,
             repeat=repeat,
             unroll=steps_per_turn(height * width, a, has_offsets=packs or placed),
             target=target,

@@ -46,6 +46,7 @@ GEOMETRIES = {
     "one tap in the image": ((1, 2, 3, 14), (4, 5), (3, 5), (1, 1), (6, 12), (6, 6)),
     "rows and columns that read no pixel": ((1, 1, 5, 14), (5, 6), (2, 2), (2, 2), (9, 9), (2, 3)),
     "last panel of half the channels": ((2, 1, 5, 48), (7, 9), (1, 1), (1, 1), (0, 0), (1, 1)),
+    "last panel of a vector and a half, k in several blocks": ((1, 1, 420, 24), (6, 9), (1, 1), (1, 1), (0, 0), (1, 1)),
     "last panel of whole vectors": ((1, 1, 5, 24), (7, 9), (3, 3), (1, 1), (1, 1), (1, 1)),
     "more taps than a block of k": ((1, 1, 2, 6), (30, 30), (23, 23), (1, 1), (3, 3), (1, 1)),
 }
@@ -249,7 +250,7 @@ def test_the_model_leaves_taps_out_where_padding_reaches_far() -> None:
     "name",
     [
         "3x3, tails everywhere", "1x1 in place, tail of pixels", "unequal strides and dilations", "last panel of half the channels",
-        "last panel of whole vectors",
+        "last panel of whole vectors", "last panel of a vector and a half, k in several blocks",
     ],
 )  # fmt: skip
 def test_channels_last_and_gaps_are_exact(name: str) -> None:
@@ -316,6 +317,15 @@ def test_strips_are_filled_once_for_a_channel_of_more_taps_than_a_block_of_k(par
     layout = make_layout(g, 4, is_flat=True, is_channels_last=False, reads_rows=False, parts=parts)
     assert layout.steps[:, dense_fields.STEP_CHANNELS].sum() == 4 // parts
     assert layout.steps[:, dense_fields.STEP_COUNT].sum() == 4 * 31 * 31
+
+
+@pytest.mark.parametrize("target", [AVX2, AVX512], ids=lambda target: target.name)
+@pytest.mark.parametrize("channels", [24, 40, 64])
+def test_pixels_of_channels_last_1x1_layers_are_cut_so_that_none_is_packed(channels: int, target: Target) -> None:
+    for extent in (56, 112):
+        g = Geometry(1, 1, 96, channels, extent, extent, extent, extent, 1, 1, 1, 1, 0, 0, 1, 1, is_padded=False)
+        layout = make_layout(g, 4, is_flat=True, is_channels_last=True, reads_rows=False, reads_channels=True, target=target)
+        assert layout.fields[dense_fields.READS_PIXELS]
 
 
 def test_only_equally_spaced_pixels_are_read_in_place() -> None:
