@@ -9,9 +9,11 @@ from fastconv.backends.base import summation_bound
 from fastconv.backends.direct.channels import ChannelsPlan
 from fastconv.backends.direct.planar import ALGORITHMS
 from fastconv.backends.naive import ALGORITHMS as NAIVE
+from fastconv.kernels.target import host
 from fastconv.problem import ConvProblem
 from guard import guarded
 
+LANES = host().lanes(4)
 #: Blocks that overlap, fewer channels than lanes, stride with a border of its own, pixels that are all border, groups, complex numbers;
 #: several outputs for an input, with few channels too, groups that grow; one group of 1 and 3 inputs;
 #: a loop over kernel rows, one with groups and borders that wrap; groups as wide as a vector.
@@ -30,7 +32,7 @@ PROBLEMS = [
     "g1mb1ic3ih19iw21oc16kh3kw3sh2sw2ph1pw1dh1dw1:float64:symmetric",
     "g20mb1ic20ih20iw21oc20kh9kw9sh1sw1ph4pw4dh1dw1:float32:bias",
     "g4mb1ic16ih10iw11oc16kh7kw9sh1sw1ph3pw4dh1dw1:float32:circular",
-    "g3mb1ic48ih7iw8oc48kh3kw3sh1sw1ph1pw1dh1dw1:float32",
+    f"g3mb1ic{3 * LANES}ih7iw8oc{3 * LANES}kh3kw3sh1sw1ph1pw1dh1dw1:float32",
 ]
 
 
