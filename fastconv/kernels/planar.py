@@ -178,7 +178,7 @@ class _Planar(Results):
             sums = self.loop(self.g["reduction"], [src, weights, *[self.zero()] * count], channel, "ic")[2:]
         else:
             sums = self.add_plane([None] * count, src, weights, first, tile)
-        if spec.deinterleaves:
+        if spec.deinterleaves and not self.takes_apart:
             order = self._unpick()
             sums = [self.shuffle(value, value, order) for value in sums]
         return sums

@@ -92,7 +92,7 @@ def _large_tile(taps: int, stride: int, extent: tuple[int, int, int], *, is_smal
         # The products of a large kernel's tile fill the reorder buffer: its own sums have to hide the latency.
         return 8 if taps > 25 else _even_rows(rows, 8, 7, 6, 5), 1, stride == 1 or rows > 7
     if stride > 1:
-        return _even_rows(rows, 4, 5), 2, not is_small
+        return _even_rows(rows, 4, 5), 2 if is_small else 1, not is_small
     if is_small:
         return (_even_rows(rows, 8, 7, 6, 5), 1, False) if vectors == 2 else (_even_rows(rows, 4, 5), 3, False)
     if inner > 2:

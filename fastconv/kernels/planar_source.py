@@ -46,6 +46,11 @@ class SourceRows(PartialVectors):
         self.pad_row = self.ptr(self.g["pad_row"])
         self.kept_rows: dict[int, Value] = {}
 
+    @property
+    def takes_apart(self) -> bool:
+        """Whether vectors of a stride-2 row are taken apart with their lanes in order: where a shuffle reaches all lanes of two."""
+        return self.spec.deinterleaves and self.target.has_masks and self.spec.kw <= self.lanes + 2
+
     # ---- addresses
 
     def row_pointer(self, base: Value, first: Value, j: Value | int) -> Value:
@@ -64,7 +69,8 @@ class SourceRows(PartialVectors):
         """Load the vector `offset` columns behind a vector's own; what lies outside of the row is not read, but 0 or mirrored.
 
         A vector that crosses an end of the row is made from the row's first or last whole vector, which other taps
-        load anyway: masked loads cost ten cycles each on Zen 1, and on Zen 5 they make a 7x7 depthwise layer 12 % slower.
+        load anyway: masked loads cost ten cycles each on Zen 1, and on Zen 5 they make a 7x7 depthwise layer 12 % slower. With
+        stride 2, where each vector is loaded once for all taps, they are the shorter way.
         """
         before, after = edge.before - offset, edge.after + offset
         if before <= 0 and after <= 0:
@@ -73,6 +79,8 @@ class SourceRows(PartialVectors):
             return self.zero()
         if self.spec.margin:
             return self._load_mirrored(base, offset, edge)
+        if self.takes_apart:
+            return self.masked_load(self.offset(base, offset), self.lane_mask(max(0, before), self.lanes - max(0, after)))
         if edge.width < self.lanes:
             row = self.load_first(self.offset(base, edge.before), edge.width)
             lanes = range(-before, self.lanes - before)
@@ -161,6 +169,9 @@ class SourceRows(PartialVectors):
         if spec.kw > self.lanes and spec.reloads and all(edge == INSIDE for edge in tile.edges):
             # Vector v at tap kw + lanes is vector v + 1 at tap kw: merging those loads would fill the registers.
             bases = bases[:1] + [self.launder(base) for base in bases[1:]]
+        if self.takes_apart:
+            yield from self._taken_apart(bases, tile.edges, kws)
+            return
         if spec.deinterleaves:
             even, odd = self._pick(0), self._pick(1)
             for kw in kws[::2]:
@@ -177,6 +188,32 @@ class SourceRows(PartialVectors):
             for edge, base in zip(tile.edges, bases, strict=True):
                 start = self.offset_nbytes(base, self.b.mul(self.g["phase"], i64(phase))) if phase else base
                 vectors.append(self.load_src(start, column, edge))
+            yield kw, vectors
+
+    def _taken_apart(self, bases: list[Value], edges: tuple[Edge, ...], kws: range) -> Iterator[tuple[int, list[Value]]]:
+        """Yield (kw, source vectors) for a row of stride 2, whose even and odd columns are taken apart once for all taps.
+
+        Taps beyond the first two move these up: lanes come in from the next vector of the tile, at its end from one more load::
+
+            two loads   |0 1 2 3|4 5 6 7|          one more load, kw = 3, VL = 4   |5 6 7 8|
+            tap 0       |0 2 4 6|                  tap 2                           |2 4 6 8|
+            tap 1       |1 3 5 7|
+        """
+        n, behind = self.lanes, self.lanes + len(kws) - 2
+        pairs = [(self.load_src(base, 0, edge), self.load_src(base, n, edge)) for base, edge in zip(bases, edges, strict=True)]
+        halves = [[self.shuffle(low, high, range(odd, 2 * n, 2)) for low, high in pairs] for odd in (0, 1)]
+        # Vectors at the borders have no neighbours in their tile.
+        joined = len(bases) - 1 if all(edge == INSIDE for edge in edges) else 0
+        ends = [self.load_src(base, behind, edge) for base, edge in zip(bases[joined:], edges[joined:], strict=True)]
+        for kw in kws:
+            shift, odd = divmod(kw, 2)
+            vectors = halves[odd]
+            if shift:
+                inner = [lane + shift for lane in range(n)]
+                at_end = [k if k < n else n + 2 * k + odd - behind for k in inner]
+                moved = [self.shuffle(vectors[i], vectors[i + 1], inner) for i in range(joined)]
+                moved += [self.shuffle(v, end, at_end) for v, end in zip(vectors[joined:], ends, strict=True)]
+                vectors = moved
             yield kw, vectors
 
     def keep_rows(self, src: Value, first: Value) -> None:

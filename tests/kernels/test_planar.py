@@ -40,6 +40,11 @@ PROBLEMS = [
     "g3mb1ic3ih9iw70oc3kh3kw3sh2sw2ph1pw1dh1dw1:float32:replicate:residual",
     "g1mb1ic1ih9iw64oc1kh3kw4sh1sw1ph1_0pw3_0dh1dw1:float32:reflect",
     "g1mb1ic1ih12iw40oc1kh9kw3sh1sw1ph4pw0dh1dw1:float32:constant=2",
+    "g2mb1ic2ih31iw97oc2kh5kw5sh2sw2ph2pw2dh1dw1:float32:residual",
+    "g1mb1ic1ih60iw90oc1kh3kw11sh2sw2ph1pw5dh1dw1:float64",
+    "g1mb1ic1ih40iw90oc1kh4kw6sh2sw2ph1_2pw2_3dh1dw1:float64:bias",
+    "g2mb1ic2ih200iw20oc2kh5kw5sh2sw2ph2pw2dh1dw1:float32",
+    "g1mb1ic1ih20iw120oc1kh3kw4sh2sw2ph1pw1_2dh1dw1:float32:reflect",
 ]
 
 
