@@ -284,3 +284,10 @@ def test_rows_that_fall_on_the_same_sets_give_the_bits_of_others(k: int, dtype: 
     y = plan(x)
     np.testing.assert_array_equal(np.rint(y), reference(p, x, w))
     assert y.tobytes() == plan(apart).tobytes()
+
+
+def test_an_image_in_memory_is_read_ahead_with_the_same_results() -> None:
+    p = ConvProblem(1, 1, 1, 1500, 1500, 1, 3, 3)
+    assert p.x_nbytes + p.out_nbytes > tiling.LAST_LEVEL_NBYTES
+    x, w = arrays(p)
+    np.testing.assert_array_equal(np.rint(BY_NAME["fft:plane"].make_plan(p, w)(x)), reference(p, x, w))

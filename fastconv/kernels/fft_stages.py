@@ -18,6 +18,9 @@ from fastconv.kernels.function_pointers import address_intrinsic
 from fastconv.kernels.simd import Emitter, Value, i64, new_function
 from fastconv.kernels.spec import spec_array
 
+#: How many vectors ahead the rows of an image in memory are asked for: a CPU foresees rows, not columns.
+AHEAD = 4
+
 
 def _distances(e: Emitter, radix: int, start: Value, far: tuple[Value, ...]) -> list[Value]:
     """Return start + q*far for q < radix, each a base plus an index of the addressing modes; `far` is (1, 2, 3, 4) times it."""
@@ -86,15 +89,16 @@ def build_stage(module: Value, element: str, radix: int, inverse: int) -> Value:
     return function
 
 
-def build_taking_stage(module: Value, element: str, radix: int, _: int) -> Value:
+def build_taking_stage(module: Value, element: str, radix: int, reads_ahead: int) -> Value:
     """Write a first forward stage that reads re and im from two places, vectors at any alignment, and turns them.
 
     Arguments: ``one, two, step, dst, dst_step, lr, tw, roots, groups, dst_group``; otherwise as `build_stage`, of one block.
     Number i is ``one[i] + i two[i]`` times the conjugate of number i at `roots`, (cos, sin) each. So for `groups` vectors that
     lie side by side in the source, their results `dst_group` bytes apart: each butterfly takes them one after the other, as
     vectors at any alignment share cache lines with their neighbours, and the rows of an image may all fall on the same sets.
+    With `reads_ahead` the vectors `AHEAD` further on are asked for.
     """
-    function, b = new_function(module, f"fft_taking_{element}_{radix}", 10)
+    function, b = new_function(module, f"fft_taking_{element}_{radix}_{reads_ahead}", 10)
     if b is None:
         return function
     e = Emitter(module, b, element)
@@ -110,7 +114,10 @@ def build_taking_stage(module: Value, element: str, radix: int, _: int) -> Value
 
         def load(q: int) -> Complex:
             p = e.ptr(turns[q])
-            return f.twiddle((e.load(e.ptr(ones[q])), e.load(e.ptr(twos[q]))), e.broadcast(p), e.broadcast(e.offset(p, 1)))
+            sources = e.ptr(ones[q]), e.ptr(twos[q])
+            for source in sources if reads_ahead else ():
+                e.prefetch(e.offset(source, AHEAD * e.lanes), locality=2)
+            return f.twiddle((e.load(sources[0]), e.load(sources[1])), e.broadcast(p), e.broadcast(e.offset(p, 1)))
 
         def store(q: int, x: Complex) -> None:
             store_element(e, x if table is None else _turn(f, x, table, q), targets[q])
@@ -192,9 +199,9 @@ def _taking_address(spec):  # type: ignore[no-untyped-def]
     return _taking(spec)
 
 
-def taking_stage(n: int, element: str) -> int:
+def taking_stage(n: int, element: str, *, reads_ahead: bool) -> int:
     """Return the address of the first stage of length `n` that reads from two places (`build_taking_stage`)."""
-    address: int = _taking_address(spec_array(element, (factorize(n) or (1,))[0], 0))
+    address: int = _taking_address(spec_array(element, (factorize(n) or (1,))[0], int(reads_ahead)))
     return address
 
 

@@ -19,7 +19,7 @@ from fastconv.backends.fft.tiles import (
     TilesPlan,
     booked_nbytes,
 )
-from fastconv.backends.fft.tiling import Tiling, channels_of, phases_of, row_nbytes
+from fastconv.backends.fft.tiling import LAST_LEVEL_NBYTES, Tiling, channels_of, phases_of, row_nbytes
 from fastconv.errors import UnsupportedProblem
 from fastconv.kernels import fft_fields as k
 from fastconv.kernels import fft_plane
@@ -144,7 +144,9 @@ class PlanePlan(TilesPlan):
         th, tw = t.height, t.width
         points, lanes = th * tw, int(self._g[k.LANES])
         scaled = (self._w[:, 0].astype(np.float64) / points).astype(p.dtype)
-        self._middle, self._taking = middle(tw, p.dtype), taking_stage(th, p.dtype)
+        # Images that fit into the caches lose 3 to 5 percent by it; 2048x2048 takes 0.85 to 0.95 of the time.
+        in_memory = p.x_nbytes + p.out_nbytes > LAST_LEVEL_NBYTES
+        self._middle, self._taking = middle(tw, p.dtype), taking_stage(th, p.dtype, reads_ahead=in_memory)
         planes = np.zeros((p.oc, t.rows.length, t.cols.length), p.dtype)
         planes[:, (-np.arange(p.kh) % t.rows.length)[:, np.newaxis], -np.arange(p.kw) % t.cols.length] = scaled
         planes[:, 1:] *= -1
