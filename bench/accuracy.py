@@ -120,18 +120,18 @@ def chart() -> str:
     longest, largest = max(t for _, t, _ in points) * 1.2, max(e for *_, e in points) * 1.2
     marks, line, right = [], 0.0, 0.0
     for name, ms, error in sorted(points, key=lambda point: -point[2]):
-        cx, cy = 60 + 480 * ms / longest, 260 - 220 * error / largest
+        cx, cy = 60 + 480 * ms / longest, 295 - 255 * error / largest
         words = f"{name}: {ms:.2f} ms, {error:.1f}"
         line = max(cy + 4, line + LINE_HEIGHT) if cx < right else cy + 4  # words keep apart where the points do not
         right = cx + 9 + LETTER_WIDTH * len(words)
         marks.append(f'<circle cx="{cx:.0f}" cy="{cy:.0f}" r="5" fill="none" stroke="var(--mark)" stroke-width="2"/>')
         marks.append(f'<text x="{cx + 9:.0f}" y="{line:.0f}">{words}</text>')
     return (
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 310" font-family="sans-serif" font-size="13">\n'
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 345" font-family="sans-serif" font-size="13">\n'
         "<style>svg { --ink: #1b1f24; --card: #fff; --mark: #06c; }\n@media (prefers-color-scheme: dark) "
         "{ svg { --ink: #e8eaec; --card: #0d1117; --mark: #5cc2ee; } } text { fill: var(--ink); }</style>\n"
-        '<rect width="720" height="310" rx="8" fill="var(--card)"/>\n<path d="M60 20V260H600" fill="none" stroke="var(--ink)"/>\n'
-        '<text x="60" y="14">RMS error / that of plain summation</text><text x="470" y="285">ms, one thread (from 0)</text>\n'
+        '<rect width="720" height="345" rx="8" fill="var(--card)"/>\n<path d="M60 20V295H600" fill="none" stroke="var(--ink)"/>\n'
+        '<text x="60" y="14">RMS error / that of plain summation</text><text x="470" y="320">ms, one thread (from 0)</text>\n'
         + "\n".join(marks) + "\n</svg>\n"
     )  # fmt: skip
 
