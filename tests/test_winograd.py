@@ -17,6 +17,7 @@ from fastconv.kernels.points import POINTS, algorithm, cook_toom
 from fastconv.kernels.register_tile import register_tile
 from fastconv.kernels.target import AVX2, AVX512, NEON, SSE2
 from fastconv.kernels.winograd_products import height_table, tile_heights
+from fastconv.machine import nominal_machine
 from fastconv.problem import ConvProblem
 from oracle import Array, by_definition
 
@@ -199,6 +200,16 @@ def test_threads_end_together(channels: int, extent: int, panels: int, threads: 
     for task in tasks:
         loads[loads.index(min(loads))] += task
     assert max(loads) / sum(tasks) == pytest.approx(busiest)
+
+
+@pytest.mark.parametrize(("channels", "panels", "extent", "parallelism"), [(280, 4, 12, 4), (512, 1, 64, 16), (16, 1, 4, 1)])
+def test_the_model_counts_on_threads_that_have_panels_or_bands_to_take(channels: int, panels: int, extent: int, parallelism: int) -> None:
+    """One tile of few channels is for one thread."""
+    algorithm = BY_NAME["winograd:f4x5"]
+    p = problem_for(
+        algorithm.variant, ic=channels, oc=panels * register_tile(4).columns, ih=extent, iw=extent, ph_lo=2, ph_hi=2, pw_lo=2, pw_hi=2
+    )
+    assert algorithm.work(p, nominal_machine()).parallelism == parallelism
 
 
 def pieces(extent: int, count: int) -> list[int]:

@@ -8,7 +8,7 @@ from fastconv._typing import Accuracy, Array
 from fastconv.backends.base import Algorithm, Work, workspace_limit
 from fastconv.backends.winograd.bound import tile_bound
 from fastconv.backends.winograd.complex_plan import ComplexWinogradPlan, copies_nbytes, real_problem, real_weights, to_planes
-from fastconv.backends.winograd.layout import BLOCK_TILES, Layout
+from fastconv.backends.winograd.layout import Layout
 from fastconv.backends.winograd.plan import WinogradPlan
 from fastconv.backends.winograd.variants import VARIANTS, Variant
 from fastconv.kernels.points import Bilinear, Matrix
@@ -29,6 +29,9 @@ FLOPS_PER_INSTRUCTION = 2.8
 #: Share of U that blocks after the first wait for, which find it in the last-level cache or on its way there. Measured:
 #: bench/winograd_layers.py.
 READ_AGAIN_SHARE = 0.15
+#: Flops of products for which another thread is worth its while. Of 1, 2, 4 and 8 million the one with the least regret by
+#: ``python bench/regret.py --random 60 --seed 11 --threads 2`` and seed 21; on seed 31, judged once: 95th percentile 1.035.
+PIECE_FLOPS = 4e6
 #: What a call does in Python, in calls into a kernel: the arrays described, the geometry handed over.
 PYTHON_CALLS = 4
 
@@ -110,7 +113,7 @@ class Winograd(Algorithm):
             calls=PYTHON_CALLS,
             setup_flops=FLOPS_PER_INSTRUCTION * p.g * layout.channels * outputs * 4 * self.variant.xis,
             setup_nbytes=p.w_nbytes + 3 * u_nbytes,
-            parallelism=max(1, p.g * layout.tiles * outputs // (16 * BLOCK_TILES)),
+            parallelism=max(1, min(p.g * max(layout.panels, layout.all_bands), int(products / PIECE_FLOPS))),
         )
 
     def workspace_nbytes(self, problem: ConvProblem, threads: int, max_workspace: int | None) -> int | None:
