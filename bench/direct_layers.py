@@ -5,7 +5,7 @@
     python bench/direct_layers.py --nhwc [...]         the same layers on channels-last arrays, against NCHW
     python bench/direct_layers.py --complex [...]      ... in complex64, as a share of four real products at the peak, against
                                                        the other direct variants
-    python bench/direct_layers.py --model [...]        predicted / measured time, with this machine's rates measured first, and
+    python bench/direct_layers.py --model [--nhwc ...] predicted / measured time, with this machine's rates measured first, and
                                                        the shares of the prediction: what the constants of ``work`` are fitted to
 
 Times are the best and the median of all calls in milliseconds, weights prepared, NumPy arrays in, result into the same
@@ -157,8 +157,11 @@ def in_complex(case: Case, algorithm: Algorithm, threads: int, options: argparse
 
 def against_model(case: Case, algorithm: Algorithm, threads: int, options: argparse.Namespace) -> list[str]:
     """Return the cells of a row: time, predicted time over it, and what arithmetic, traffic and calls have of the prediction."""
-    p, machine = case.problem, measured_machine()
-    times, _ = alternate({"ours": call_of(algorithm, p, case.x, case.w, threads)}, options.rounds, p.dtype, threads)
+    p, machine, x = case.problem, measured_machine(), case.x
+    if options.nhwc:
+        p, x = p.replace(channels_last=True), np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+        algorithm = algorithm_for(p, threads, dense=options.dense) or algorithm
+    times, _ = alternate({"ours": call_of(algorithm, p, x, case.w, threads)}, options.rounds, p.dtype, threads)
     work, best = algorithm.work(p, machine), times["ours"].best
     predicted = predicted_s(work, p, machine, threads, is_prepared=True)
     parts = (replace(work, nbytes=0, streamed_nbytes=0, calls=0), replace(work, flops=0, calls=0), replace(work, flops=0, nbytes=0))
@@ -190,7 +193,7 @@ def main() -> None:
         against_peers,
         ["variant", "best", "median", "of peak", *([] if options.alone else ["other", "best", "ratio", "of medians"])],
     )
-    if options.nhwc:
+    if options.nhwc and not options.model:
         row, columns = against_nchw, ["variant", "NCHW", "NHWC", "NHWC / NCHW"]
     elif options.complex:
         row, columns = in_complex, ["variant", "best", "of peak", "workspace KiB", "x KiB", "other variants"]

@@ -59,8 +59,8 @@ CHANNELS_GEOMETRY = (
 )  # fmt: skip
 #: More products than this per tile are not written out: a loop over kernel rows takes their place.
 UNROLLED_FMAS = 800
-#: Cycles of a source vector's load beside the products that hide most of it, and of a tile: between the times of tiles that
-#: ``python bench/direct_layers.py --nhwc --alone`` prints.
+#: Cycles of a source vector's load beside the products that hide most of it, and of a tile, so that the fastest tiles of 3x3 to 7x7
+#: kernels come first (AVX-512; ``python bench/direct_layers.py --model --nhwc --alone --layers dw resnext`` shows the sums).
 LOAD_CYCLES, TILE_CYCLES = 0.35, 8.0
 
 

@@ -31,7 +31,7 @@ PACK_CYCLES, PACK_ELEMENT_CYCLES = 1.5, 3.0
 #: Cycles to turn a vector of a channels-last array.
 TURN_CYCLES = 8.0
 #: Bytes of channels-last arrays that move behind a cycle of arithmetic, and the share of them that is waited for at least: times of
-#: ``python bench/direct_layers.py --nhwc`` beside the prediction.
+#: ``python bench/direct_layers.py --model --nhwc``.
 HIDDEN_NBYTES, SHOWN_SHARE = 8.0, 0.2
 #: Cycles per row of the result beside its vectors, and per plane.
 ROW_CYCLES = 4.0
