@@ -20,7 +20,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fastconv._typing import Array
-from fastconv.backends import TABLE
+from fastconv.backends import TABLE, workspace_nbytes
 from fastconv.backends.fft.tiles import TilesPlan
 from fastconv.calibration import measured_rates
 from fastconv.cost import predicted_s
@@ -171,7 +171,8 @@ def plans_for(p: ConvProblem, w: Array, threads: int) -> dict[str, Plan]:
             continue
         if algorithm.accuracy == "fast" or (algorithm.family == "direct" and p.flops > MANY_FLOPS):
             continue
-        plans[algorithm.name] = algorithm.make_plan(p, w, threads=threads)
+        if workspace_nbytes(algorithm, p, threads, None) is not None:
+            plans[algorithm.name] = algorithm.make_plan(p, w, threads=threads)
     return plans
 
 
