@@ -29,8 +29,8 @@ FLOPS_PER_INSTRUCTION = 2.8
 #: Share of U that blocks after the first wait for, which find it in the last-level cache or on its way there. Measured:
 #: bench/winograd_layers.py.
 READ_AGAIN_SHARE = 0.15
-#: Flops of products for which another thread is worth its while. Of 1, 2, 4 and 8 million the one with the least regret by
-#: ``python bench/regret.py --random 60 --seed 11 --threads 2`` and seed 21; on seed 31, judged once: 95th percentile 1.035.
+#: Flops of products for which another thread is worth its while. Picked from 1, 2, 4 and 8 million by the problems that lose in
+#: ``python bench/regret.py --random 60 --seed 11 --threads 2`` and seed 21; 1 million is about as good.
 PIECE_FLOPS = 4e6
 #: What a call does in Python, in calls into a kernel: the arrays described, the geometry handed over.
 PYTHON_CALLS = 4
