@@ -28,7 +28,8 @@ COLOURS = ("p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7")
 NAMED_LOSSES = 8
 METHOD = """Each call takes a NumPy array (NCHW) and returns one; weights are prepared outside the timing where the library can. All
 candidates of a case run in one process and take turns in five rounds, with the same waking calls, each after the threads of the one
-before have stopped spinning. Times are medians. GFLOP/s count the multiplications and additions of the definition.
+before have stopped spinning. Times are medians. GFLOP/s count the multiplications and additions of the definition. One thread of JAX
+takes up to 1.7 cores, as its pool belongs to the process: those figures are better than one core's.
 
 The clock of a machine drifts, so the multiply-add peak is measured again after each case. A share of the peak is a share of the
 *highest* peak that was seen: a case that ran while the clock was low shows less than it deserves, never more."""

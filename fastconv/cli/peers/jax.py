@@ -25,7 +25,7 @@ def prepare(p: ConvProblem, x: Array, w: Array, threads: int) -> Call | None:
             dimension_numbers=("NCHW", "OIHW", "NCHW"),
         )  # fmt: skip
 
-    # The pool's size is the process's; one thread is a property of the compiled program.
+    # The pool's size is the process's. Only Eigen keeps to one thread for a program: 256 -> 1024 channels by 1x1 take 1.65 cores.
     options = {"xla_cpu_multi_thread_eigen": threads > 1}
     program = jax.jit(layer).lower(jax.ShapeDtypeStruct(p.x_shape, x.dtype)).compile(compiler_options=options)
 
