@@ -36,7 +36,7 @@ def test_the_pages_do_guard(side: str, act: str) -> None:
     offset = 40 if side == "behind" else -4
     code = (
         f"import ctypes, guard, numpy as np; b = guard.Guarded(40, {side!r}).bytes;"
-        f"a = np.ndarray((), 'f4', buffer=(ctypes.c_char * 4).from_address(b.ctypes.data + {offset})); print('here'); {act}"
+        f"a = np.ndarray((), 'f4', buffer=(ctypes.c_char * 4).from_address(b.ctypes.data + {offset})); print('here', flush=True); {act}"
     )
     done = in_a_process_of_its_own("-c", code)
     assert done.stdout == "here\n"
