@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from fastconv._typing import Array
+from fastconv.kernels.simd import LINE_NBYTES
 from fastconv.plans import address
 
-#: Cache lines.
-ALIGNMENT = 64
 #: Memory that is kept between calls at most.
 KEPT_NBYTES = 64 * 2**20
 
 
 def aligned_empty(nbytes: int) -> tuple[Array, int]:
     """Return (buffer, address in it aligned to a cache line) of `nbytes` bytes."""
-    buffer = np.empty(nbytes + ALIGNMENT, np.uint8)
+    buffer = np.empty(nbytes + LINE_NBYTES, np.uint8)
     return buffer, _aligned(buffer)
 
 
 def _aligned(buffer: Array) -> int:
     start = address(buffer)
-    return start + -start % ALIGNMENT
+    return start + -start % LINE_NBYTES
+
+
+def aligned_part(buffer: Array, nbytes: int, dtype: npt.DTypeLike) -> Array:
+    """Return `nbytes` of what `aligned_empty` made, from the cache line on, as elements of a dtype."""
+    start = _aligned(buffer) - address(buffer)
+    return buffer[start : start + nbytes].view(dtype)
 
 
 class Scratch:
@@ -54,7 +60,7 @@ class Scratch:
             buffer = self._waiting.pop()
         except IndexError:
             return aligned_empty(nbytes)
-        if buffer.nbytes >= nbytes + ALIGNMENT:
+        if buffer.nbytes >= nbytes + LINE_NBYTES:
             return buffer, _aligned(buffer)
         del buffer
         return aligned_empty(nbytes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,10 @@ from fastconv.kernels.planar_spec import ACTIVATION, BIAS, PAD_ROW, RESIDUAL
 from fastconv.kernels.simd import LINE_NBYTES
 from fastconv.kernels.target import Target, host
 from fastconv.kernels.threads import pool
+from fastconv.locks import new_lock
 from fastconv.plans import Plan, address, channels_last_copy
 from fastconv.problem import ConvProblem
+from fastconv.scratch import aligned_empty, aligned_part
 
 #: Products per output and row of the kernel that are written out in one function; larger kernels than so many taps are turned: the
 #: rows of a 31x31 kernel, in a loop, take 1.1 times as long here.
@@ -134,8 +135,10 @@ class ChannelsPlan(Plan):
         self._activation, low, high = activation_code(p.activation)
         self._limits = np.array([low, high], real)
         self._kernel = channels_function(real, *spec)
+        #: The packed weights by lead.
+        self._blocks: dict[int, Array] = {}
         self._geometries: dict[Any, tuple[Any, ...]] = {}
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def execute(self, x: Array, residual: Array | None, out: Array) -> None:
         """Compute into `out`; sources, residuals and results whose channels are not neighbours are copied."""
@@ -164,15 +167,18 @@ class ChannelsPlan(Plan):
             self._geometries[key] = made
         return made
 
-    def _packed(self, lead: int) -> tuple[int, Array]:
-        """Return the address of the weights, block by block from a cache line on, and the array that holds them."""
+    def _packed(self, lead: int) -> Array:
+        """Return the weights, block by block from a cache line on; kept, for geometries differ in more than the lead."""
+        kept = self._blocks.get(lead)
+        if kept is not None:
+            return kept
         lanes, starts = self.layout.lanes, self.layout.block_starts(lead)
-        raw = np.empty(len(starts) * self._taps[..., :lanes].nbytes + LINE_NBYTES, np.uint8)
-        begin = -address(raw) % LINE_NBYTES
-        blocks = raw[begin : begin + raw.size - LINE_NBYTES].view(self._taps.dtype).reshape(-1, *self._taps.shape[:3], lanes)
+        nbytes = len(starts) * self._taps[..., :lanes].nbytes
+        buffer, _ = aligned_empty(nbytes)
+        blocks = aligned_part(buffer, nbytes, self._taps.dtype).reshape(-1, *self._taps.shape[:3], lanes)
         for block, start in zip(blocks, starts, strict=True):
             block[...] = self._taps[..., start : start + lanes]
-        return address(blocks), blocks
+        return self._blocks.setdefault(lead, blocks)
 
     def _make_geometry(self, src: tuple[int, ...], dst: tuple[int, ...], residual: tuple[int, ...], start: int) -> tuple[Any, ...]:
         """Return the geometry of a source `start` bytes behind a cache line, the weights' address, and the arrays that these point at."""
@@ -198,5 +204,5 @@ class ChannelsPlan(Plan):
             chunks=layout.chunks, all_rows=p.oh, all_blocks=len(layout.block_starts(lead)), src_image=src[0], dst_image=dst[0],
             residual_image=residual[0], row_table=address(row_table), tile_rows=spec.r, row_stride=p.sh,
         )  # fmt: skip
-        at, weights = self._packed(lead)
-        return geometry, at, (weights, row_table, column_table, pad_row)
+        weights = self._packed(lead)
+        return geometry, address(weights), (weights, row_table, column_table, pad_row)

@@ -16,7 +16,7 @@ from fastconv.kernels.winograd_transforms import transforms
 from fastconv.kernels.winograd_weights import transform_weights
 from fastconv.plans import Plan, address, channels_last_copy, element_strides, row_contiguous
 from fastconv.problem import ConvProblem
-from fastconv.scratch import SCRATCH
+from fastconv.scratch import SCRATCH, aligned_empty, aligned_part
 
 
 class WinogradPlan(Plan):
@@ -30,10 +30,10 @@ class WinogradPlan(Plan):
                 f"max_workspace is {limit}."
             )
         along_h, along_w = variant.along_height, variant.along_width
-        dtype, nr, per_line = np.dtype(p.dtype), layout.tile.columns, 64 // p.itemsize
-        u_size = p.g * variant.xis * layout.u_step
-        u = np.empty(u_size + per_line, dtype)
-        self._u = u[-(address(u) // p.itemsize) % per_line :][:u_size]
+        dtype, nr = np.dtype(p.dtype), layout.tile.columns
+        u_nbytes = p.g * variant.xis * layout.u_step * p.itemsize
+        u, _ = aligned_empty(u_nbytes)
+        self._u = aligned_part(u, u_nbytes, dtype)
         self._w = np.require(w, requirements=("C", "A"))  # for tiles that are computed again
         self._like = np.zeros(1, dtype)
         self._bias = np.zeros((p.g, layout.panels * nr), dtype)
@@ -85,12 +85,11 @@ class WinogradPlan(Plan):
         target = out if _has_unit_stride(out) else np.empty(out.shape, out.dtype)
         if residual is not None and not _fits(residual, target):
             residual = _like_layout(residual, target)
-        buffer, at = SCRATCH.take(self._scratch_nbytes)
-        start = at - address(buffer)
+        buffer, _ = SCRATCH.take(self._scratch_nbytes)
         convolve(
             pool.handle(self.threads), self.threads, self._like, self._geometry, self._indices, self._heights,
             described(x), described(target), (0, 0, 0, 0, 0) if residual is None else described(residual),
-            buffer[start : start + self._scratch_nbytes].view(self._like.dtype),
+            aligned_part(buffer, self._scratch_nbytes, self._like.dtype),
         )  # fmt: skip
         SCRATCH.give(buffer)
         if target is not out:
