@@ -208,3 +208,11 @@ def geometry(problem: ConvProblem) -> dict[str, Any]:
 def expected(problem: ConvProblem, arrays: Arrays) -> Array:
     """Return the oracle's result."""
     return oracle.convolve(arrays.x, arrays.w, arrays.bias, arrays.residual, problem.activation, **geometry(problem))
+
+
+def by_naive_in_double(p: ConvProblem, x: Array, w: Array, bias: Array | None = None, residual: Array | None = None) -> Array:
+    """Return what the naive backend makes of a problem's arrays in double precision."""
+    wide = p.replace(dtype="complex128" if p.is_complex else "float64")
+    terms = [None if t is None else t.astype(wide.dtype) for t in (bias, residual)]
+    (naive,) = (row for row in TABLE if row.name == "naive")
+    return naive.make_plan(wide, w.astype(wide.dtype), terms[0])(x.astype(wide.dtype), terms[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cases import by_naive_in_double
 from fastconv.backends.base import summation_bound
 from fastconv.backends.direct.channels import ChannelsPlan
 from fastconv.backends.direct.planar import ALGORITHMS
@@ -51,9 +52,7 @@ def test_equals_the_definition_and_touches_nothing_outside_the_arrays(text: str)
     terms = bias if p.has_bias else None, residual if p.has_residual else None
     plan = next(row for row in ALGORITHMS if row.why_not(p) is None).make_plan(p, w, terms[0], threads=2)
     assert isinstance(plan, ChannelsPlan)
-    wide = "complex128" if p.is_complex else "float64"
-    definition = NAIVE[0].make_plan(p.replace(dtype=wide), w.astype(wide), None if terms[0] is None else bias.astype(wide))
-    expected = definition(x.astype(wide), None if terms[1] is None else residual.astype(wide))
+    expected = by_naive_in_double(p, x, w, *terms)
     bound = summation_bound(p, x, w) + 16 * np.finfo(p.dtype).eps * (1 + abs(expected))
     results = []
     for side in ("before", "behind"):

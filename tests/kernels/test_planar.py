@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fastconv
+from cases import by_naive_in_double
 from fastconv.backends.base import summation_bound
 from fastconv.backends.direct.planar import Depthwise, Grouped, Planar
 from fastconv.backends.direct.planar_plan import PlanarLayout, PlanarPlan
@@ -60,12 +61,6 @@ def _laid_out(p: ConvProblem, array: np.ndarray) -> np.ndarray:
     return channels_last_copy(array) if p.channels_last else array
 
 
-def _naive(p: ConvProblem, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, residual: np.ndarray | None) -> np.ndarray:
-    wide = p.replace(dtype="complex128" if p.is_complex else "float64")
-    terms = [None if t is None else t.astype(wide.dtype) for t in (bias, residual)]
-    return NAIVE[0].make_plan(wide, w.astype(wide.dtype), terms[0])(x.astype(wide.dtype), terms[1])
-
-
 @pytest.mark.parametrize("text", PROBLEMS)
 def test_equals_the_definition(text: str) -> None:
     p = ConvProblem.parse(text)
@@ -73,7 +68,7 @@ def test_equals_the_definition(text: str) -> None:
     terms = bias if p.has_bias else None, residual if p.has_residual else None
     result = PlanarPlan("direct:planar", p, w, terms[0], 1)(x, terms[1])
     bound = summation_bound(p, x, w) + 16 * np.finfo(p.dtype).eps * (1 + abs(result))
-    assert (abs(result - _naive(p, x, w, *terms)) <= bound).all()
+    assert (abs(result - by_naive_in_double(p, x, w, *terms)) <= bound).all()
 
 
 @pytest.mark.parametrize("side", ["before", "behind"])
@@ -103,7 +98,7 @@ def test_nan_and_infinity_reach_exactly_the_outputs_that_read_them(text: str) ->
     x, w, *_ = _arrays(p)
     x[0, 1, p.ih // 2, p.iw - 1] = np.nan
     x.real[0, 2, 1, 2] = np.inf
-    result, reference = PlanarPlan("direct:planar", p, w, None, 1)(x), _naive(p, x, w, None, None)
+    result, reference = PlanarPlan("direct:planar", p, w, None, 1)(x), by_naive_in_double(p, x, w, None, None)
     for found, expected in ((result.real, reference.real), (result.imag, reference.imag)):
         assert (np.isnan(found) == np.isnan(expected)).all()
         assert (np.isinf(found) == np.isinf(expected)).all()
@@ -127,7 +122,7 @@ def test_rows_outside_a_wider_array_are_untouched() -> None:
     inside = whole[:, :, 1:7, 3:8].copy()
     whole[:, :, 1:7, 3:8] = 7
     assert (whole == 7).all()
-    assert np.allclose(inside, _naive(p, x, w, None, None), atol=1e-5)
+    assert np.allclose(inside, by_naive_in_double(p, x, w, None, None), atol=1e-5)
 
 
 @pytest.mark.parametrize("lanes", [2, 4, 8, 16])
@@ -205,7 +200,7 @@ def test_separable_kernels_run_as_two_passes(text: str) -> None:
     assert "separable" in plan.description
     result = plan(x, terms[1])
     bound = row.error_bound(p, x, w) + 16 * np.finfo(p.dtype).eps * (1 + abs(result))
-    assert (abs(result - _naive(p, x, w, *terms)) <= bound).all()
+    assert (abs(result - by_naive_in_double(p, x, w, *terms)) <= bound).all()
     w[0, 0, 1, 1] *= 1.001
     assert "separable" not in row.make_plan(p, w, terms[0]).description
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cases import by_naive_in_double
 from fastconv.backends.base import summation_bound
 from fastconv.backends.direct.planar_plan import PlanarLayout, PlanarPlan
 from fastconv.backends.naive import ALGORITHMS as NAIVE
@@ -35,12 +36,6 @@ def _arrays(p: ConvProblem) -> tuple[np.ndarray, ...]:
     return tuple(rng.standard_normal(shape).astype(p.dtype) for shape in (p.x_shape, p.w_shape, (p.oc,), p.out_shape))
 
 
-def _naive(p: ConvProblem, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, residual: np.ndarray | None) -> np.ndarray:
-    wide = p.replace(dtype="float64")
-    terms = [None if t is None else t.astype(wide.dtype) for t in (bias, residual)]
-    return NAIVE[0].make_plan(wide, w.astype(wide.dtype), terms[0])(x.astype(wide.dtype), terms[1])
-
-
 @pytest.mark.parametrize("text", PROBLEMS)
 def test_equals_the_definition(text: str) -> None:
     p = ConvProblem.parse(text)
@@ -50,7 +45,7 @@ def test_equals_the_definition(text: str) -> None:
     assert plan.layout.small is not None or not host().has_masks
     result = plan(x, terms[1])
     bound = summation_bound(p, x, w) + 16 * np.finfo(p.dtype).eps * (1 + abs(result))
-    assert (abs(result - _naive(p, x, w, *terms)) <= bound).all()
+    assert (abs(result - by_naive_in_double(p, x, w, *terms)) <= bound).all()
 
 
 @pytest.mark.parametrize("side", ["before", "behind"])
@@ -82,7 +77,7 @@ def test_nan_and_infinity_reach_exactly_the_outputs_that_read_them(text: str) ->
     p = ConvProblem.parse(text).replace(has_bias=False, has_residual=False, activation=None)
     x, w, *_ = _arrays(p)
     x[0, 1, p.ih // 2, p.iw - 1], x[0, 2, 1, 2], w[0, 0, 0, 0], w[0, 0, -1, 1] = np.nan, np.inf, np.inf, np.nan
-    result, expected = PlanarPlan("direct:planar", p, w, None, 1)(x), _naive(p, x, w, None, None)
+    result, expected = PlanarPlan("direct:planar", p, w, None, 1)(x), by_naive_in_double(p, x, w, None, None)
     assert (np.isnan(result) == np.isnan(expected)).all()
     assert (np.isinf(result) == np.isinf(expected)).all()
 
